@@ -1,0 +1,14 @@
+//! smartlink: an HTTP gateway whose whole control plane is a handful of Redis hashes.
+//!
+//! The rooms, in reading order:
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod control;
+pub mod model;
+pub mod policy;
+pub mod proxy;
+pub mod settings;
+pub mod store;
+pub mod telemetry;

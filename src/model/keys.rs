@@ -1,0 +1,239 @@
+//! Every Redis key is built and parsed here and nowhere else.
+
+use super::name::Name;
+
+/// One configuration object: a hash that people or algorithms write.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Object {
+    /// `defaults`: settings of every service that does not say otherwise.
+    Defaults,
+    /// `endpoints:<svc>`.
+    Endpoints(Name),
+    /// `weights:<svc>`.
+    Weights(Name),
+    /// `service:<svc>`: settings.
+    Service(Name),
+    /// `route:<id>`.
+    Route(Name),
+    /// `token:<hex SHA-256>`.
+    Token(Box<str>),
+    /// `issuer:<id>`.
+    Issuer(Name),
+    /// `shadow:<svc>`.
+    Shadow(Name),
+    /// `rollout:<svc>`.
+    Rollout(Name),
+    /// `alert:<id>`.
+    Alert(Name),
+}
+
+/// What a key below our prefix turns out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// A configuration object.
+    Object(Object),
+    /// A configuration kind with a name that breaks the form.
+    BadName,
+    /// Not configuration: written by gateways, or none of ours.
+    Other,
+}
+
+/// The kinds of configuration whose keys carry a name after a colon.
+pub const NAMED_KINDS: [&str; 9] = [
+    "endpoints",
+    "weights",
+    "service",
+    "route",
+    "token",
+    "issuer",
+    "shadow",
+    "rollout",
+    "alert",
+];
+
+/// Builds and parses keys under one prefix.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    prefix: Box<str>,
+}
+
+impl Keys {
+    /// Keys below `prefix`, which includes its closing colon.
+    #[must_use]
+    pub fn new(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.into(),
+        }
+    }
+
+    /// The prefix itself.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Whether the prefix holds a hash tag, which keeps all keys in one Cluster slot.
+    #[must_use]
+    pub fn has_hash_tag(&self) -> bool {
+        let open = self.prefix.find('{');
+        open.is_some_and(|open| {
+            self.prefix
+                .get(open + 1..)
+                .and_then(|rest| rest.find('}'))
+                .is_some_and(|len| len > 0)
+        })
+    }
+
+    /// The key of a configuration object.
+    #[must_use]
+    pub fn object(&self, object: &Object) -> String {
+        let p = &self.prefix;
+        match object {
+            Object::Defaults => format!("{p}defaults"),
+            Object::Endpoints(name) => format!("{p}endpoints:{name}"),
+            Object::Weights(name) => format!("{p}weights:{name}"),
+            Object::Service(name) => format!("{p}service:{name}"),
+            Object::Route(name) => format!("{p}route:{name}"),
+            Object::Token(hash) => format!("{p}token:{hash}"),
+            Object::Issuer(name) => format!("{p}issuer:{name}"),
+            Object::Shadow(name) => format!("{p}shadow:{name}"),
+            Object::Rollout(name) => format!("{p}rollout:{name}"),
+            Object::Alert(name) => format!("{p}alert:{name}"),
+        }
+    }
+
+    /// What `key` is; keys outside the prefix are `Other`.
+    #[must_use]
+    pub fn parse(&self, key: &str) -> Parsed {
+        let Some(rest) = key.strip_prefix(&*self.prefix) else {
+            return Parsed::Other;
+        };
+        if rest == "defaults" {
+            return Parsed::Object(Object::Defaults);
+        }
+        let Some((kind, name)) = rest.split_once(':') else {
+            return Parsed::Other;
+        };
+        if !NAMED_KINDS.contains(&kind) {
+            return Parsed::Other;
+        }
+        if kind == "token" {
+            let valid =
+                name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            return if valid {
+                Parsed::Object(Object::Token(name.into()))
+            } else {
+                Parsed::BadName
+            };
+        }
+        let Some(name) = Name::parse(name) else {
+            return Parsed::BadName;
+        };
+        Parsed::Object(match kind {
+            "endpoints" => Object::Endpoints(name),
+            "weights" => Object::Weights(name),
+            "service" => Object::Service(name),
+            "route" => Object::Route(name),
+            "issuer" => Object::Issuer(name),
+            "shadow" => Object::Shadow(name),
+            "rollout" => Object::Rollout(name),
+            _ => Object::Alert(name),
+        })
+    }
+
+    /// Glob patterns that together match every configuration key, for `SCAN` and `PSUBSCRIBE`.
+    #[must_use]
+    pub fn patterns(&self) -> Vec<String> {
+        let prefix = escape_glob(&self.prefix);
+        let mut patterns = vec![format!("{prefix}defaults")];
+        patterns.extend(NAMED_KINDS.iter().map(|kind| format!("{prefix}{kind}:*")));
+        patterns
+    }
+
+    /// The hash of config errors.
+    #[must_use]
+    pub fn errors(&self) -> String {
+        format!("{}errors", self.prefix)
+    }
+
+    /// The stream of events.
+    #[must_use]
+    pub fn events(&self) -> String {
+        format!("{}events", self.prefix)
+    }
+
+    /// The hash of one gateway.
+    #[must_use]
+    pub fn gateway(&self, instance: &str) -> String {
+        format!("{}gateway:{instance}", self.prefix)
+    }
+
+    /// A key for gateways only; its format may change.
+    #[must_use]
+    pub fn internal(&self, what: &str) -> String {
+        format!("{}internal:{what}", self.prefix)
+    }
+}
+
+/// Makes a text match only itself in a Redis glob.
+fn escape_glob(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^') {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_object_key_parses_back() {
+        let keys = Keys::new("smartlink:");
+        let name = || Name::parse("ner-v2").expect("valid");
+        let objects = [
+            Object::Defaults,
+            Object::Endpoints(name()),
+            Object::Weights(name()),
+            Object::Service(name()),
+            Object::Route(name()),
+            Object::Token("ab".repeat(32).into()),
+            Object::Issuer(name()),
+            Object::Shadow(name()),
+            Object::Rollout(name()),
+            Object::Alert(name()),
+        ];
+        for object in objects {
+            assert_eq!(keys.parse(&keys.object(&object)), Parsed::Object(object));
+        }
+    }
+
+    #[test]
+    fn other_keys_are_not_configuration() {
+        let keys = Keys::new("{a}:");
+        for other in [
+            "smartlink:defaults",
+            "{a}:stats:x",
+            "{a}:events",
+            "{a}:shadow-stream:x",
+            "",
+        ] {
+            assert_eq!(keys.parse(other), Parsed::Other, "{other}");
+        }
+        for bad in [
+            "{a}:route:",
+            "{a}:route:a b",
+            "{a}:token:xyz",
+            "{a}:endpoints:-x",
+        ] {
+            assert_eq!(keys.parse(bad), Parsed::BadName, "{bad}");
+        }
+        assert!(keys.has_hash_tag());
+        assert!(!Keys::new("smartlink:").has_hash_tag());
+        assert!(!Keys::new("{}a:").has_hash_tag());
+    }
+}

@@ -1,0 +1,20 @@
+//! The nouns of smartlink and how they are read from Redis hashes.
+//!
+//! Invariant: values in, values out; no clock, no socket, no task, no random source.
+
+pub mod alert;
+pub mod config;
+pub mod decode;
+pub mod endpoint;
+pub mod issuer;
+pub mod keys;
+pub mod name;
+pub mod rollout;
+pub mod route;
+pub mod settings;
+pub mod shadow;
+pub mod split;
+pub mod table;
+pub mod token;
+pub mod value;
+pub mod weights;

@@ -1,0 +1,323 @@
+//! The settings of a service, and of `defaults`.
+//!
+//! A `Settings` says only what a hash says; `Effective` is a service's settings over the defaults
+//! over what is built in.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+use super::name::Name;
+
+/// One place in a request from which a key is taken: for `sticky`, `hash:` and `rate_by`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// A request header.
+    Header(HeaderName),
+    /// A cookie.
+    Cookie(Box<str>),
+    /// A parameter of the query string.
+    Query(Box<str>),
+    /// A value in the JSON body, by pointer (RFC 6901); named entry only.
+    Json(Box<str>),
+    /// The client's address.
+    Ip,
+    /// The caller's token.
+    Token,
+}
+
+/// How an endpoint is chosen among those of a version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// Live response time and requests in flight.
+    #[default]
+    LeastTime,
+    /// In turn.
+    RoundRobin,
+    /// In turn, smoothly by weight.
+    Weighted,
+    /// Fewest requests in flight.
+    LeastConn,
+    /// By chance.
+    Random,
+    /// By a consistent hash of a key.
+    Hash(KeySource),
+}
+
+/// What beside a failed connect may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RetryOn {
+    /// The connection could not be made: nothing was sent.
+    Connect,
+    /// The connection broke before an answer.
+    Reset,
+    /// No answer in time.
+    Timeout,
+    /// The upstream answered 502.
+    Status502,
+    /// The upstream answered 503.
+    Status503,
+    /// The upstream answered 504.
+    Status504,
+}
+
+/// How endpoints are checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HealthCheck {
+    /// By the traffic itself.
+    #[default]
+    Passive,
+    /// By connecting.
+    Tcp,
+    /// By asking for a path.
+    Http(Box<str>),
+}
+
+/// Whose requests a rate counts together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RateBy {
+    /// All of the service.
+    #[default]
+    Service,
+    /// Each key its own.
+    Key(KeySource),
+}
+
+/// Where a rate is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RateScope {
+    /// By each gateway.
+    #[default]
+    Gateway,
+    /// By all gateways together.
+    Shared,
+}
+
+/// Events per second, exact: `count` in `per`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// How many.
+    pub count: u64,
+    /// In how long.
+    pub per: Duration,
+}
+
+/// One way to be let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Anybody.
+    Open,
+    /// A token of ours.
+    Token,
+    /// A JWT of this issuer.
+    Jwt(Name),
+}
+
+/// Which web origins may read answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cors {
+    /// None: preflights are ordinary requests.
+    Off,
+    /// All, `*`.
+    Any,
+    /// These, compared exactly.
+    Origins(Vec<HeaderValue>),
+}
+
+/// Which `Host` the upstream sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The endpoint's own.
+    #[default]
+    Upstream,
+    /// The client's.
+    Client,
+}
+
+/// A value that may be switched off: `off` in the text is `Off`, silence is `None` outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit<T> {
+    /// No limit.
+    Off,
+    /// This much.
+    At(T),
+}
+
+impl<T: Copy> Limit<T> {
+    /// The limit, where there is one.
+    #[must_use]
+    pub fn at(self) -> Option<T> {
+        match self {
+            Self::Off => None,
+            Self::At(value) => Some(value),
+        }
+    }
+}
+
+/// What one hash says; a field it does not name is `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "each field is the setting of the same name; the manual explains it once"
+)]
+pub struct Settings {
+    pub balance: Option<Balance>,
+    pub sticky: Option<Limit<KeySource>>,
+    pub spill: Option<bool>,
+    pub connect_timeout: Option<Duration>,
+    pub timeout: Option<Duration>,
+    pub stall: Option<Duration>,
+    pub total: Option<Limit<Duration>>,
+    pub retries: Option<u32>,
+    pub retry_on: Option<Vec<RetryOn>>,
+    pub retry_unsafe: Option<bool>,
+    pub retry_budget: Option<f64>,
+    pub health: Option<HealthCheck>,
+    pub health_interval: Option<Duration>,
+    pub health_timeout: Option<Duration>,
+    pub fall: Option<u32>,
+    pub rise: Option<u32>,
+    pub eject_5xx: Option<Limit<u32>>,
+    pub eject_time: Option<Duration>,
+    pub max_ejected: Option<f64>,
+    pub slow_start: Option<Limit<Duration>>,
+    pub hold: Option<Duration>,
+    pub rate: Option<Limit<Rate>>,
+    pub burst: Option<u32>,
+    pub rate_scope: Option<RateScope>,
+    pub rate_by: Option<RateBy>,
+    pub concurrency: Option<Limit<u32>>,
+    pub queue: Option<u32>,
+    pub queue_timeout: Option<Duration>,
+    pub max_body: Option<u64>,
+    pub max_stream: Option<Limit<u64>>,
+    pub auth: Option<Vec<Auth>>,
+    pub cors: Option<Cors>,
+    pub allow_ip: Option<Vec<IpNet>>,
+    pub deny_ip: Option<Vec<IpNet>>,
+    pub forward_credentials: Option<bool>,
+    pub enabled: Option<bool>,
+    pub host_header: Option<HostHeader>,
+    pub tls_verify: Option<bool>,
+    pub tls_ca: Option<Box<str>>,
+    pub tls_name: Option<Box<str>>,
+    pub http2: Option<bool>,
+    pub set_request_headers: Option<HeaderList>,
+    pub set_response_headers: Option<HeaderList>,
+    pub remove_request_headers: Option<Vec<HeaderName>>,
+    pub remove_response_headers: Option<Vec<HeaderName>>,
+    pub expose_headers: Option<bool>,
+}
+
+/// Headers to set, in the order written.
+pub type HeaderList = Vec<(HeaderName, HeaderValue)>;
+
+/// How an upstream is reached: what makes two connections interchangeable, beside the address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Transport {
+    /// Certificates are not checked.
+    pub tls_insecure: bool,
+    /// A PEM file of authorities, instead of the public ones.
+    pub tls_ca: Option<Box<str>>,
+    /// The name in the certificate and in SNI, where it is not the URL's host.
+    pub tls_name: Option<Box<str>>,
+    /// HTTP/2: by ALPN for https, by prior knowledge for http.
+    pub http2: bool,
+}
+
+/// The settings in force for one service.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "each field is the setting of the same name; the manual explains it once"
+)]
+pub struct Effective {
+    pub enabled: bool,
+    pub balance: Balance,
+    pub spill: bool,
+    pub connect_timeout: Duration,
+    pub timeout: Duration,
+    pub stall: Duration,
+    pub total: Option<Duration>,
+    pub retries: u32,
+    pub retry_on_connect: bool,
+    pub max_body: u64,
+    pub max_stream: Option<u64>,
+    /// Named entry: what `cors` says, `*` where nobody says.
+    pub cors_entry: Cors,
+    /// Routed requests: what `cors` says, off where nobody says.
+    pub cors_routed: Cors,
+    pub host_header: HostHeader,
+    pub transport: Transport,
+    pub set_request_headers: HeaderList,
+    pub set_response_headers: HeaderList,
+    pub remove_request_headers: Vec<HeaderName>,
+    pub remove_response_headers: Vec<HeaderName>,
+    pub expose_headers: bool,
+    /// Settings that close the service until their enforcement exists: `auth`, `allow_ip`, `deny_ip`.
+    pub unenforced: Option<&'static str>,
+}
+
+impl Effective {
+    /// `service` over `defaults` over what is built in.
+    #[must_use]
+    pub fn merge(service: &Settings, defaults: &Settings) -> Self {
+        macro_rules! said {
+            ($field:ident) => {
+                service.$field.clone().or_else(|| defaults.$field.clone())
+            };
+        }
+        let cors = said!(cors);
+        let retry_on = said!(retry_on);
+        Self {
+            enabled: said!(enabled).unwrap_or(true),
+            balance: said!(balance).unwrap_or_default(),
+            spill: said!(spill).unwrap_or(true),
+            connect_timeout: said!(connect_timeout).unwrap_or(Duration::from_secs(2)),
+            timeout: said!(timeout).unwrap_or(Duration::from_secs(60)),
+            stall: said!(stall).unwrap_or(Duration::from_secs(60)),
+            total: said!(total).and_then(Limit::at),
+            retries: said!(retries).unwrap_or(2),
+            retry_on_connect: retry_on.is_none_or(|on| on.contains(&RetryOn::Connect)),
+            max_body: said!(max_body).unwrap_or(MAX_BODY),
+            max_stream: said!(max_stream).and_then(Limit::at),
+            cors_entry: cors.clone().unwrap_or(Cors::Any),
+            cors_routed: cors.unwrap_or(Cors::Off),
+            host_header: said!(host_header).unwrap_or_default(),
+            transport: Transport {
+                tls_insecure: !said!(tls_verify).unwrap_or(true),
+                tls_ca: said!(tls_ca),
+                tls_name: said!(tls_name),
+                http2: said!(http2).unwrap_or(false),
+            },
+            set_request_headers: said!(set_request_headers).unwrap_or_default(),
+            set_response_headers: said!(set_response_headers).unwrap_or_default(),
+            remove_request_headers: said!(remove_request_headers).unwrap_or_default(),
+            remove_response_headers: said!(remove_response_headers).unwrap_or_default(),
+            expose_headers: said!(expose_headers).unwrap_or(true),
+            unenforced: unenforced(
+                said!(auth).as_deref(),
+                said!(allow_ip).as_deref(),
+                said!(deny_ip).as_deref(),
+            ),
+        }
+    }
+}
+
+/// The largest body of the named entry where no setting says otherwise.
+pub const MAX_BODY: u64 = 10 * 1024 * 1024;
+
+fn unenforced(
+    auth: Option<&[Auth]>,
+    allow_ip: Option<&[IpNet]>,
+    deny_ip: Option<&[IpNet]>,
+) -> Option<&'static str> {
+    if auth.is_some_and(|ways| !ways.contains(&Auth::Open)) {
+        return Some("auth");
+    }
+    if allow_ip.is_some() {
+        return Some("allow_ip");
+    }
+    deny_ip.is_some().then_some("deny_ip")
+}

@@ -1,0 +1,178 @@
+//! The routing table: an immutable view of the whole configuration, read by every request.
+//!
+//! Invariant: a table is never changed; the next one shares all parts that stayed the same.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
+
+use crossbeam_utils::CachePadded;
+use http::{HeaderValue, Uri};
+
+use super::endpoint::EndpointSpec;
+use super::name::{Name, ServiceName, VersionName};
+use super::route::Route;
+use super::settings::Effective;
+use super::split::Split;
+
+/// How many shards the services are spread over: one change copies one shard.
+const SHARDS: usize = 256;
+
+/// The routing table.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Counts the tables of this process; 0 is the empty one before the first load.
+    pub revision: u64,
+    /// Equal on gateways that serve the same configuration: lower-case hex.
+    pub digest: Box<str>,
+    /// Services by name.
+    pub services: Services,
+    /// Routes in order of precedence.
+    pub routes: Arc<RouteIndex>,
+    /// The settings of `defaults`, for requests before their service is known.
+    pub defaults: Arc<Effective>,
+    /// Whether anything was loaded: from Redis or from a snapshot.
+    pub loaded: bool,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            revision: 0,
+            digest: "".into(),
+            services: Services::default(),
+            routes: Arc::default(),
+            defaults: Arc::new(Effective::merge(
+                &super::settings::Settings::default(),
+                &super::settings::Settings::default(),
+            )),
+            loaded: false,
+        }
+    }
+}
+
+/// One service, ready to be asked.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// Its settings over the defaults.
+    pub settings: Arc<Effective>,
+    /// Its versions, `base` first, then by name.
+    pub versions: Vec<Arc<Version>>,
+    /// Divides requests between `versions` by position; `None`: no version takes requests.
+    pub split: Option<Arc<Split>>,
+    /// Why it cannot be served (503 `misconfigured`), where it cannot.
+    pub misconfigured: Option<Box<str>>,
+}
+
+/// One version of a service.
+#[derive(Debug)]
+pub struct Version {
+    /// Its name.
+    pub name: VersionName,
+    /// Its name as a header value.
+    pub name_header: HeaderValue,
+    /// Its weight in force, after the share of vanished versions was given away.
+    pub weight: u32,
+    /// Its endpoints, in the order of their URLs; none is `off`.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Turns of the round robin, carried over from table to table.
+    pub rotor: Arc<CachePadded<AtomicUsize>>,
+}
+
+/// One endpoint.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// What the operator said.
+    pub spec: EndpointSpec,
+    /// The path of the URL, ready for a request of the named entry.
+    pub uri: Uri,
+    /// Its own `Host` header.
+    pub host: HeaderValue,
+    /// Connections with the same number are interchangeable; a new target or transport gets a new
+    /// one.
+    pub pool: u64,
+    /// Live facts, carried over by identity (service and URL).
+    pub live: Arc<Live>,
+}
+
+/// What all threads must agree on about an endpoint: one cache line each.
+#[derive(Debug, Default)]
+pub struct Live {
+    /// Requests in flight.
+    pub inflight: CachePadded<AtomicU32>,
+}
+
+/// Services by name, in shards that tables share.
+#[derive(Clone, Debug)]
+pub struct Services {
+    shards: Vec<Arc<HashMap<ServiceName, Arc<Service>>>>,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        let empty = Arc::default();
+        Self {
+            shards: vec![empty; SHARDS],
+        }
+    }
+}
+
+impl Services {
+    /// The service of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<Service>> {
+        self.shards.get(shard_of(name))?.get(name)
+    }
+
+    /// Puts a service in, or takes it out; copies one shard.
+    pub fn set(&mut self, name: &Name, service: Option<Arc<Service>>) {
+        let Some(shard) = self.shards.get_mut(shard_of(name.as_str())) else {
+            return;
+        };
+        let shard = Arc::make_mut(shard);
+        match service {
+            Some(service) => shard.insert(name.clone(), service),
+            None => shard.remove(name),
+        };
+    }
+
+    /// All services, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.shards.iter().flat_map(|shard| shard.values())
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.len()).sum()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| shard.is_empty())
+    }
+}
+
+/// FNV-1a over the name: cheap, and even enough for 256 shards.
+fn shard_of(name: &str) -> usize {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (hash ^ (hash >> 32)) as usize % SHARDS
+}
+
+/// Routes, arranged for finding: see `policy::route`.
+#[derive(Debug, Default)]
+pub struct RouteIndex {
+    /// All enabled routes whose service exists, the most specific first: a smaller position wins.
+    pub routes: Vec<Arc<Route>>,
+    /// Positions of routes with an exact path.
+    pub exact: HashMap<Box<str>, Vec<usize>>,
+    /// Positions of routes with a path prefix, which ends in `/`.
+    pub prefix: HashMap<Box<str>, Vec<usize>>,
+    /// Positions of routes with `path_regex` or without a path: tried one by one.
+    pub other: Vec<usize>,
+}

@@ -1,0 +1,1 @@
+//! Which endpoint of a version takes this request.

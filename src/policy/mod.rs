@@ -1,0 +1,7 @@
+//! Decisions on the request path, one question a file.
+//!
+//! Invariant: values in, an answer out; no clock, no socket, no random source of its own.
+
+pub mod balance;
+pub mod route;
+pub mod scan;

@@ -1,0 +1,1 @@
+//! All Redis I/O and the snapshot file.

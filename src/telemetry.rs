@@ -1,0 +1,1 @@
+//! Log set-up; every event and metric name.
