@@ -11,7 +11,7 @@ use http::{HeaderValue, Uri};
 
 use super::endpoint::EndpointSpec;
 use super::name::{Name, ServiceName, VersionName};
-use super::route::Route;
+use super::route::{PathMatch, Route};
 use super::settings::Effective;
 use super::split::Split;
 
@@ -175,4 +175,29 @@ pub struct RouteIndex {
     pub prefix: HashMap<Box<str>, Vec<usize>>,
     /// Positions of routes with `path_regex` or without a path: tried one by one.
     pub other: Vec<usize>,
+    /// The length of the longest key of `prefix`: no longer one is looked up, however long and full
+    /// of slashes a stranger's path is.
+    pub prefix_longest: usize,
+}
+
+impl RouteIndex {
+    /// Arranges routes that are already in order of precedence, the most specific first.
+    #[must_use]
+    pub fn new(routes: Vec<Arc<Route>>) -> Self {
+        let mut index = Self::default();
+        for (position, route) in routes.iter().enumerate() {
+            match &route.path {
+                PathMatch::Exact(path) => {
+                    index.exact.entry(path.clone()).or_default().push(position);
+                }
+                PathMatch::Prefix(path) => {
+                    index.prefix_longest = index.prefix_longest.max(path.len());
+                    index.prefix.entry(path.clone()).or_default().push(position);
+                }
+                PathMatch::Regex(_) | PathMatch::Any => index.other.push(position),
+            }
+        }
+        index.routes = routes;
+        index
+    }
 }
