@@ -31,6 +31,9 @@ pub struct Table {
     pub routes: Arc<RouteIndex>,
     /// The settings of `defaults`, for requests before their service is known.
     pub defaults: Arc<Effective>,
+    /// Why no name at all can be served (503 `misconfigured`): bad `defaults` without a last good
+    /// state.
+    pub defaults_misconfigured: Option<Box<str>>,
     /// Whether anything was loaded: from Redis or from a snapshot.
     pub loaded: bool,
 }
@@ -46,6 +49,7 @@ impl Default for Table {
                 &super::settings::Settings::default(),
                 &super::settings::Settings::default(),
             )),
+            defaults_misconfigured: None,
             loaded: false,
         }
     }
