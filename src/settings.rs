@@ -16,10 +16,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::model::name::Name;
+use crate::telemetry;
 
 /// What the command line asks for.
 #[derive(Debug, Parser)]
@@ -178,25 +179,16 @@ pub struct Log {
         env = "SMARTLINK_LOG_FORMAT",
         default_value = "text"
     )]
-    pub format: LogFormat,
+    pub format: telemetry::Format,
     /// What is logged: error, warn, info, debug, trace, or a filter such as info,smartlink::store=debug
     #[arg(
         long = "log",
         env = "SMARTLINK_LOG",
         value_name = "LEVEL",
-        default_value = "info"
+        default_value = "info",
+        value_parser = log_filter
     )]
     pub filter: String,
-}
-
-/// Form of the log lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// Flags of `check`.
@@ -469,6 +461,12 @@ fn network(text: &str) -> Result<IpNet, String> {
         .map_err(|_ignored| "want an address or CIDR, such as 10.0.0.0/8".to_owned())
 }
 
+fn log_filter(text: &str) -> Result<String, String> {
+    telemetry::parse_filter(text)
+        .map(|_filter| text.to_owned())
+        .map_err(|error| error.to_string())
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -536,7 +534,7 @@ mod tests {
         assert_eq!(serve.idle_timeout, Duration::from_secs(75));
         assert_eq!(serve.entry_buffer, 128 << 20);
         assert_eq!(serve.drain_timeout, Duration::from_secs(30));
-        assert_eq!(serve.log.format, LogFormat::Text);
+        assert_eq!(serve.log.format, telemetry::Format::Text);
         assert!(serve.threads() > 0);
         assert!(Name::parse(&serve.instance()).is_some());
         assert_ne!(serve.instance(), serve.instance());
@@ -578,6 +576,7 @@ mod tests {
             ("serve --instance a:b", "want letters"),
             ("serve --trusted-proxies x", "want an address or CIDR"),
             ("serve --log-format xml", "text, json"),
+            ("serve --log inof", "want error, warn, info"),
             ("serve --admin 0.0.0.0:9002", "needs --admin-token-file"),
             ("serve extra", "unexpected argument 'extra'"),
         ] {

@@ -1,1 +1,163 @@
-//! Log set-up; every event and metric name.
+//! Log set-up, and every event: one function each, so that its words stand in one place.
+//!
+//! A change of the table is logged at info, a config error at warn, a single request at debug.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+
+use tracing::level_filters::LevelFilter;
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::model::decode::ConfigError;
+
+/// Form of the log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why the log could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The filter is none.
+    #[error(
+        "want error, warn, info, debug, trace, or a filter such as info,smartlink::store=debug"
+    )]
+    Filter(#[source] Option<tracing_subscriber::filter::ParseError>),
+    /// Another log is in place in this process.
+    #[error("the log is set up already")]
+    Twice(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Takes a text as a log filter: a level, or `target=level` pairs.
+pub fn parse_filter(text: &str) -> Result<EnvFilter, Error> {
+    let level_or_pair = |part: &str| {
+        part.contains('=') || (!part.is_empty() && part.parse::<LevelFilter>().is_ok())
+    };
+    // A slip such as `inof` would be taken as the name of a module.
+    if !text.split(',').all(|part| level_or_pair(part.trim())) {
+        return Err(Error::Filter(None));
+    }
+    EnvFilter::builder()
+        .parse(text)
+        .map_err(|cause| Error::Filter(Some(cause)))
+}
+
+/// Sets up the log of this process: lines on standard error, coloured only on a terminal.
+pub fn init(format: Format, filter: EnvFilter) -> Result<(), Error> {
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        Format::Text => builder.with_ansi(colours).with_target(false).try_init(),
+        Format::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init(),
+    }
+    .map_err(Error::Twice)
+}
+
+/// The gateway accepts connections.
+pub fn listening(instance: &str, public: &[SocketAddr], admin: Option<SocketAddr>) {
+    let version = env!("CARGO_PKG_VERSION");
+    let admin = admin.map(|admin| admin.to_string());
+    info!(instance, version, ?public, admin, "listening");
+}
+
+/// A new table is in force.
+pub fn config_applied(revision: u64, changed: &[String]) {
+    /// A first load names thousands; a change by hand a few.
+    const NAMED: usize = 10;
+    let count = changed.len();
+    let mut names = changed
+        .get(..NAMED.min(count))
+        .unwrap_or(changed)
+        .join(", ");
+    if count > NAMED {
+        names.push_str(", ...");
+    }
+    info!(revision, count, changed = names, "config applied");
+}
+
+/// Something is wrong in a hash; the last good state of that object stays in force.
+pub fn config_error(error: &ConfigError) {
+    let field = error.field.as_deref();
+    warn!(key = error.key, field, why = error.message, "config error");
+}
+
+/// What was wrong at `place` is mended.
+pub fn config_mended(place: &str) {
+    info!(place, "config mended");
+}
+
+/// Everything known vanished from Redis without an order; it is served on.
+pub fn config_vanished(objects: usize) {
+    error!(
+        objects,
+        "config vanished: serving on; delete keys by name or run smartlink forget-vanished to drop it"
+    );
+}
+
+/// What had vanished is back, deleted by name, or forgotten by order.
+pub fn config_vanished_over() {
+    info!("config vanished: over");
+}
+
+/// Redis does not answer; traffic flows on as last configured.
+pub fn redis_lost(why: &str) {
+    warn!(why, "redis lost");
+}
+
+/// Redis answers again and everything was read anew.
+pub fn redis_back() {
+    info!("redis back");
+}
+
+/// How changes are noticed from now on: by notifications or by polling, and why.
+pub fn watch_mode(mode: &str, why: &str) {
+    info!(mode, why, "watch mode");
+}
+
+/// The gateway stops accepting and finishes what is in flight.
+pub fn draining(inflight: usize) {
+    info!(inflight, "draining");
+}
+
+/// The gateway is done; `cut` requests did not finish in time.
+pub fn stopped(cut: usize) {
+    if cut > 0 {
+        warn!(cut, "stopped: requests were cut at the drain timeout");
+    } else {
+        info!("stopped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_a_level_or_pairs() {
+        for good in [
+            "info",
+            "WARN",
+            "off",
+            "info,smartlink::store=debug",
+            "smartlink=trace",
+        ] {
+            assert!(parse_filter(good).is_ok(), "{good}");
+        }
+        for bad in ["inof", "", "smartlink=loud", "info,store"] {
+            assert!(parse_filter(bad).is_err(), "{bad}");
+        }
+    }
+}
