@@ -1,15 +1,21 @@
 //! The border between text in Redis and values: fields in, a value and every config error out.
 //!
-//! Invariant: no text makes a decoder panic, and one look names all the mistakes of an object.
+//! Invariant: no text makes a decoder panic, one look names all the mistakes of an object, and no
+//! message repeats a secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+use super::value;
 
 /// The fields of one hash, as text.
 pub type Fields = BTreeMap<String, String>;
 
 /// The most fields a configuration hash may have; a larger one is a mistake of that object.
 pub const FIELDS_MAX: usize = 10_000;
+
+/// The most errors named for one object; the rest is a number in the last one.
+pub const ERRORS_MAX: usize = 100;
 
 /// What stands in Redis under one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +32,7 @@ pub enum Raw {
 /// Something wrong in a hash, shown in `smartlink:errors`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfigError {
-    /// The Redis key.
+    /// The Redis key, the hash of a token cut short.
     pub key: String,
     /// The field, or `None` where the whole hash is meant.
     pub field: Option<String>,
@@ -54,13 +60,27 @@ impl fmt::Display for ConfigError {
 /// Why a text was refused: completes the sentence "want ...".
 pub type Wanted = String;
 
+/// What a decoder makes of a hash: the value where nothing was wrong, and everything that was.
+pub type Decoded<T> = (Option<T>, Vec<ConfigError>);
+
 /// Takes the fields of one hash one by one and remembers what was wrong.
 #[derive(Debug)]
 pub struct Decoder<'a> {
     key: &'a str,
     fields: &'a Fields,
+    /// Names of fields; one that ends in a dot stands for all fields that begin so, the empty one
+    /// for all fields.
     known: BTreeSet<&'static str>,
     errors: Vec<ConfigError>,
+    /// Errors beyond the most that are named.
+    more: usize,
+}
+
+/// Whether a refused text may be repeated in the message.
+#[derive(Clone, Copy)]
+enum Echo {
+    Shown,
+    Hidden,
 }
 
 impl<'a> Decoder<'a> {
@@ -72,6 +92,7 @@ impl<'a> Decoder<'a> {
             fields,
             known: BTreeSet::new(),
             errors: Vec::new(),
+            more: 0,
         }
     }
 
@@ -81,15 +102,17 @@ impl<'a> Decoder<'a> {
         field: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Wanted>,
     ) -> Option<T> {
-        self.known.insert(field);
-        let text = self.fields.get(field)?;
-        match parse(text.trim()) {
-            Ok(value) => Some(value),
-            Err(wanted) => {
-                self.refuse(field, text, &wanted);
-                None
-            }
-        }
+        self.parse(field, parse, Echo::Shown)
+    }
+
+    /// As `take`, for a text that may hold a secret: the message does not repeat it, nor may what
+    /// `parse` wants.
+    pub fn take_secret<T>(
+        &mut self,
+        field: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, Wanted>,
+    ) -> Option<T> {
+        self.parse(field, parse, Echo::Hidden)
     }
 
     /// As `take`, and absence is a mistake too.
@@ -98,74 +121,153 @@ impl<'a> Decoder<'a> {
         field: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Wanted>,
     ) -> Option<T> {
-        if !self.fields.contains_key(field) {
-            self.known.insert(field);
-            self.mistake(Some(field), "is missing and required".to_owned());
-            return None;
-        }
+        self.demand(field);
         self.take(field, parse)
     }
 
-    /// Every field that starts with `prefix` (`header.`), without the prefix.
-    pub fn take_prefixed(&mut self, prefix: &str) -> Vec<(&'a str, &'a str)> {
+    /// Makes the absence of `field` a mistake.
+    pub fn demand(&mut self, field: &'static str) {
+        self.known.insert(field);
+        if !self.has(field) {
+            self.mistake(Some(field), "is missing and required");
+        }
+    }
+
+    /// Whether the hash has this field, right or wrong.
+    #[must_use]
+    pub fn has(&self, field: &str) -> bool {
+        self.fields.contains_key(field)
+    }
+
+    /// Every field that starts with `prefix` (`header.`): what `parse` makes of the rest of its
+    /// name, and of its text.
+    pub fn take_prefixed<K, V>(
+        &mut self,
+        prefix: &'static str,
+        parse_name: impl Fn(&str) -> Result<K, Wanted>,
+        parse: impl Fn(&str) -> Result<V, Wanted>,
+    ) -> Vec<(K, V)> {
+        self.known.insert(prefix);
         let fields = self.fields;
         fields
             .iter()
-            .filter_map(|(field, value)| Some((field.strip_prefix(prefix)?, value.as_str())))
+            .filter_map(|(field, text)| {
+                let name = parse_name(field.strip_prefix(prefix)?);
+                self.pair(field, name, text, &parse)
+            })
             .collect()
     }
 
-    /// Names a mistake about a field's text.
-    pub fn refuse(&mut self, field: &str, got: &str, wanted: &str) {
-        self.mistake(Some(field), format!("want {wanted}, got {}", quote(got)));
-    }
-
-    /// Names a mistake in free words.
-    pub fn mistake(&mut self, field: Option<&str>, message: String) {
-        self.errors.push(ConfigError {
-            key: self.key.to_owned(),
-            field: field.map(str::to_owned),
-            message,
-        });
-    }
-
-    /// Whether nothing was wrong so far.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.errors.is_empty()
-    }
-
-    /// All errors, after naming the fields that nobody asked for (those that `also_known` accepts
-    /// are fine).
-    #[must_use]
-    pub fn finish(mut self, also_known: impl Fn(&str) -> bool) -> Vec<ConfigError> {
+    /// Every field, where names are values too: a URL, a version.
+    pub fn take_all<K: Ord, V>(
+        &mut self,
+        parse_name: impl Fn(&str) -> Result<K, Wanted>,
+        parse: impl Fn(&str) -> Result<V, Wanted>,
+    ) -> BTreeMap<K, V> {
         let fields = self.fields;
-        for (field, _) in fields {
-            if self.known.contains(field.as_str()) || also_known(field) {
+        self.known.insert("");
+        fields
+            .iter()
+            .filter_map(|(field, text)| self.pair(field, parse_name(field), text, &parse))
+            .collect()
+    }
+
+    /// Names a mistake, of one field or of the hash; several of one field are one error.
+    pub fn mistake(&mut self, field: Option<&str>, message: impl Into<String>) {
+        let (field, message, named) = (field.map(shown), message.into(), self.errors.len());
+        match self.errors.iter_mut().find(|error| error.field == field) {
+            Some(error) => {
+                error.message.push_str("; ");
+                error.message.push_str(&message);
+            }
+            None if named == ERRORS_MAX => self.more += 1,
+            None => self.errors.push(ConfigError {
+                key: self.key.to_owned(),
+                field,
+                message,
+            }),
+        }
+    }
+
+    /// The value, if nothing was wrong, and all errors, after naming the fields nobody asked for.
+    #[must_use]
+    pub fn finish<T>(mut self, value: Option<T>) -> Decoded<T> {
+        let fields = self.fields;
+        for field in fields.keys() {
+            if self.knows(field) {
                 continue;
             }
             let message = match nearest(field, self.known.iter().copied()) {
                 Some(near) => format!("unknown field, did you mean {near}?"),
-                None => format!(
-                    "unknown field, known are: {}",
-                    join(self.known.iter().copied())
-                ),
+                None => format!("unknown field, known are: {}", join(&self.known)),
             };
             self.mistake(Some(field), message);
         }
-        self.errors
+        if let Some(last) = self.errors.last_mut().filter(|_| self.more > 0) {
+            let more = format!("; and {} more fields are wrong", self.more);
+            last.message.push_str(&more);
+        }
+        (value.filter(|_| self.errors.is_empty()), self.errors)
+    }
+
+    fn parse<T>(
+        &mut self,
+        field: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, Wanted>,
+        echo: Echo,
+    ) -> Option<T> {
+        self.known.insert(field);
+        let text = self.fields.get(field)?;
+        let parsed = parse(text.trim());
+        self.kept(field, text, parsed, echo)
+    }
+
+    fn pair<K, V>(
+        &mut self,
+        field: &str,
+        name: Result<K, Wanted>,
+        text: &str,
+        parse: impl Fn(&str) -> Result<V, Wanted>,
+    ) -> Option<(K, V)> {
+        let name = name
+            .map_err(|wanted| self.mistake(Some(field), format!("the field wants {wanted}")))
+            .ok();
+        let value = self.kept(field, text, parse(text.trim()), Echo::Shown);
+        name.zip(value)
+    }
+
+    fn kept<T>(
+        &mut self,
+        field: &str,
+        text: &str,
+        parsed: Result<T, Wanted>,
+        echo: Echo,
+    ) -> Option<T> {
+        let wanted = match parsed {
+            Ok(value) => return Some(value),
+            Err(wanted) => wanted,
+        };
+        let got = match echo {
+            Echo::Shown => quote(text),
+            Echo::Hidden => "something else, not shown here".to_owned(),
+        };
+        self.mistake(Some(field), format!("want {wanted}, got {got}"));
+        None
+    }
+
+    fn knows(&self, field: &str) -> bool {
+        let open = |known: &&str| known.is_empty() || known.ends_with('.');
+        self.known.contains(field)
+            || (self.known.iter().filter(|k| open(k))).any(|prefix| field.starts_with(prefix))
     }
 }
 
-/// A text in quotes, cut where it is long, with control characters escaped.
+/// A text in quotes, cut where it is long, with control characters escaped and without what may
+/// be a password in a URL.
 #[must_use]
 pub fn quote(text: &str) -> String {
     const SHOWN: usize = 80;
-    let mut cut: String = text.chars().take(SHOWN).collect();
-    if cut.len() < text.len() {
-        cut.push('…');
-    }
-    format!("{cut:?}")
+    format!("{:?}", cut(&without_credentials(text), SHOWN))
 }
 
 /// The known word nearest to `word`, where one is near enough to be a slip of the pen.
@@ -181,6 +283,40 @@ pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&
         .map(|(_, k)| k)
 }
 
-fn join<'k>(words: impl Iterator<Item = &'k str>) -> String {
-    words.collect::<Vec<_>>().join(", ")
+/// A field's name as errors show it.
+fn shown(field: &str) -> String {
+    const SHOWN: usize = 200;
+    cut(&without_credentials(field), SHOWN)
+}
+
+fn cut(text: &str, most: usize) -> String {
+    let mut cut: String = text.chars().take(most).collect();
+    if cut.len() < text.len() {
+        cut.push('…');
+    }
+    cut
+}
+
+/// A URL that is not a good endpoint may hold a password or a key: neither user info nor query
+/// are shown. Where `@` stands in a broken URL says nothing, so all before the last one goes.
+fn without_credentials(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    if value::url(text).is_ok() {
+        return text.to_owned();
+    }
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((_, rest)) => ("***@", rest),
+        None => ("", rest),
+    };
+    let (rest, query) = match rest.split_once(['?', '#']) {
+        Some((rest, _)) => (rest, "?***"),
+        None => (rest, ""),
+    };
+    format!("{scheme}://{user}{rest}{query}")
+}
+
+fn join(words: &BTreeSet<&'static str>) -> String {
+    words.iter().copied().collect::<Vec<_>>().join(", ")
 }

@@ -1,8 +1,12 @@
 //! Endpoints: the addresses that serve a version of a service.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
+use super::decode::{Decoded, Decoder, Fields, Wanted, quote};
 use super::name::VersionName;
+use super::value;
+use super::weights::WEIGHT_MAX;
 
 /// What one field of `endpoints:<svc>` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +40,7 @@ pub enum Duty {
 }
 
 /// An endpoint URL in parts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
     /// Whether the upstream speaks TLS.
     pub tls: bool,
@@ -52,3 +56,88 @@ pub struct Target {
 
 /// The decoded `endpoints:<svc>`: URL to endpoint, in the order of the URLs.
 pub type Endpoints = BTreeMap<Box<str>, EndpointSpec>;
+
+/// How many requests an endpoint may be limited to.
+const MAX_CONNS_MAX: u32 = 1_000_000;
+
+/// Decodes `endpoints:<svc>`.
+#[must_use]
+pub fn decode(key: &str, fields: &Fields) -> Decoded<Endpoints> {
+    let mut decoder = Decoder::new(key, fields);
+    let named = decoder.take_all(
+        |text| value::url(text).map(|target| (Box::from(text), target)),
+        role,
+    );
+    let endpoints = named
+        .into_iter()
+        .map(|((url, target), role): ((Box<str>, _), _)| {
+            let spec = EndpointSpec {
+                url: url.clone(),
+                target,
+                version: role.version,
+                weight: role.weight,
+                duty: role.duty,
+                max_conns: role.max_conns,
+            };
+            (url, spec)
+        });
+    let endpoints = endpoints.collect();
+    decoder.finish(Some(endpoints))
+}
+
+/// What the value of a field says.
+struct Role {
+    version: VersionName,
+    weight: u32,
+    duty: Duty,
+    max_conns: Option<u32>,
+}
+
+/// The words after the version that say whether it takes requests.
+const DUTIES: [(&str, Duty); 3] = [
+    ("backup", Duty::Backup),
+    ("drain", Duty::Drain),
+    ("off", Duty::Off),
+];
+
+/// `<version> [weight=N] [backup] [drain] [off] [max_conns=N]`
+fn role(text: &str) -> Result<Role, Wanted> {
+    const FORM: &str = "<version> [weight=N] [backup | drain | off] [max_conns=N]";
+    let mut words = text.split_whitespace();
+    let first = words.next().unwrap_or_default();
+    let version = value::name(first)
+        .ok()
+        .filter(|_| duty(first).is_none())
+        .ok_or_else(|| format!("{FORM}, the version first"))?;
+    let (mut weight, mut said_duty, mut max_conns) = (None, None, None);
+    for word in words {
+        let repeated = match word.split_once('=') {
+            Some(("weight", number)) => weight.replace(counted(number, 0..=WEIGHT_MAX)?).is_some(),
+            Some(("max_conns", number)) => max_conns
+                .replace(counted(number, 1..=MAX_CONNS_MAX)?)
+                .is_some(),
+            _ => {
+                let duty = duty(word).ok_or_else(|| format!("{FORM} (not {})", quote(word)))?;
+                said_duty.replace(duty).is_some()
+            }
+        };
+        if repeated {
+            return Err(format!("{FORM}, each at most once"));
+        }
+    }
+    Ok(Role {
+        version,
+        weight: weight.unwrap_or(1),
+        duty: said_duty.unwrap_or_default(),
+        max_conns,
+    })
+}
+
+fn duty(word: &str) -> Option<Duty> {
+    let known = DUTIES.iter().find(|(name, _)| *name == word);
+    known.map(|(_, duty)| *duty)
+}
+
+fn counted(text: &str, range: RangeInclusive<u32>) -> Result<u32, Wanted> {
+    value::whole(range)(text).map_err(|wanted| format!("{wanted} after ="))
+}

@@ -102,6 +102,16 @@ impl Keys {
         }
     }
 
+    /// The key as errors, events and logs may name it: the hash of a token is cut to its first 8
+    /// digits.
+    #[must_use]
+    pub fn shown(&self, object: &Object) -> String {
+        match object {
+            Object::Token(hash) => format!("{}token:{}…", self.prefix, first_digits(hash)),
+            _ => self.object(object),
+        }
+    }
+
     /// What `key` is; keys outside the prefix are `Other`.
     #[must_use]
     pub fn parse(&self, key: &str) -> Parsed {
@@ -173,6 +183,11 @@ impl Keys {
     pub fn internal(&self, what: &str) -> String {
         format!("{}internal:{what}", self.prefix)
     }
+}
+
+/// As much of a token's hash as may stand outside of Redis keys.
+pub(crate) fn first_digits(hash: &str) -> &str {
+    hash.get(..8).unwrap_or_default()
 }
 
 /// Makes a text match only itself in a Redis glob.

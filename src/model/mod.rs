@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod issuer;
 pub mod keys;
 pub mod name;
+pub mod object;
 pub mod rollout;
 pub mod route;
 pub mod settings;

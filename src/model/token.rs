@@ -1,1 +1,82 @@
-//! To be written: token.
+//! Tokens: who may ask which services, and how much.
+
+use ipnet::IpNet;
+
+use super::decode::{Decoded, Decoder, Fields};
+use super::keys::first_digits;
+use super::settings::{Limit, Rate};
+use super::value::{self, limit, list, moment, name_glob, network, switch, whole};
+
+/// The largest burst and concurrency.
+const COUNT_MAX: u32 = 1_000_000;
+
+/// The decoded `token:<hex SHA-256>`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Token {
+    /// What logs and counters call it; the first digits of its hash where nobody named it.
+    pub name: Box<str>,
+    /// The services it opens: names, in which `*` stands for any run of characters.
+    pub services: Vec<Box<str>>,
+    /// From when on it is no longer good, in Unix milliseconds.
+    pub expires_ms: Option<i64>,
+    /// From when on it is good, in Unix milliseconds.
+    pub not_before_ms: Option<i64>,
+    /// How many requests it may make.
+    pub rate: Option<Rate>,
+    /// How many of them at once after a pause; `None`: one second's worth, at least 1.
+    pub burst: Option<u32>,
+    /// How many requests it may have in flight.
+    pub concurrency: Option<u32>,
+    /// Where it may be used from; empty: everywhere.
+    pub allow_ip: Vec<IpNet>,
+    /// Whether its bearer may choose a version by header.
+    pub may_choose: bool,
+    /// Whether it is good at all.
+    pub enabled: bool,
+}
+
+/// Decodes `token:<hash>`.
+#[must_use]
+pub fn decode(key: &str, hash: &str, fields: &Fields) -> Decoded<Token> {
+    let mut decoder = Decoder::new(key, fields);
+    let name = decoder.take("name", label);
+    let services = decoder.require("services", list(name_glob));
+    let expires_ms = decoder.take("expires", moment);
+    let not_before_ms = decoder.take("not_before", moment);
+    let rate = decoder.take("rate", limit(value::rate)).and_then(Limit::at);
+    let burst = decoder.take("burst", whole(1..=COUNT_MAX));
+    let concurrency = decoder.take("concurrency", limit(whole(1..=COUNT_MAX)));
+    let allow_ip = decoder.take("allow_ip", list(network)).unwrap_or_default();
+    let may_choose = decoder.take("may_choose", switch).unwrap_or(false);
+    let enabled = decoder.take("enabled", switch).unwrap_or(true);
+    if not_before_ms
+        .zip(expires_ms)
+        .is_some_and(|(from, to)| from >= to)
+    {
+        decoder.mistake(Some("expires"), "must come after not_before");
+    }
+    if burst.is_some() && !decoder.has("rate") {
+        decoder.mistake(Some("burst"), "needs rate");
+    }
+    let token = services.map(|services| Token {
+        name: name.unwrap_or_else(|| first_digits(hash).into()),
+        services,
+        expires_ms,
+        not_before_ms,
+        rate,
+        burst,
+        concurrency: concurrency.and_then(Limit::at),
+        allow_ip,
+        may_choose,
+        enabled,
+    });
+    decoder.finish(token)
+}
+
+/// A name for people, short enough for a log line.
+fn label(text: &str) -> Result<Box<str>, String> {
+    value::text(text)
+        .ok()
+        .filter(|label| label.len() <= 128)
+        .ok_or_else(|| "a text of one line, 1 to 128 bytes".to_owned())
+}

@@ -3,6 +3,10 @@
 //! A `Settings` says only what a hash says; `Effective` is a service's settings over the defaults
 //! over what is built in.
 
+mod decode;
+
+pub use decode::decode;
+
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};

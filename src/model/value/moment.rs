@@ -1,0 +1,31 @@
+//! Points in time.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use crate::model::decode::Wanted;
+
+/// An RFC 3339 time, or a date that means its first moment in UTC: Unix milliseconds.
+pub fn moment(text: &str) -> Result<i64, Wanted> {
+    let parse = || {
+        if is_date(text) {
+            let date: Date = text.parse().ok()?;
+            let midnight = date.to_zoned(TimeZone::UTC).ok()?;
+            return Some(midnight.timestamp().as_millisecond());
+        }
+        // RFC 9557 adds bracketed annotations, which may contradict the offset.
+        let plain = text.contains(['T', 't']) && !text.contains('[');
+        let timestamp: Timestamp = text.parse().ok().filter(|_| plain)?;
+        Some(timestamp.as_millisecond())
+    };
+    parse().ok_or_else(|| "a date such as 2027-01-31 or a time such as 2027-01-31T18:00:00Z or 2027-01-31T18:00:00+08:00".to_owned())
+}
+
+fn is_date(text: &str) -> bool {
+    text.len() == 10
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        })
+}

@@ -1,0 +1,169 @@
+//! Numbers with and without units.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::model::decode::Wanted;
+use crate::model::settings::Rate;
+
+const NANOS: u128 = 1_000_000_000;
+
+/// Units of time in nanoseconds; a plain number is seconds.
+const TIMES: &[(&str, u128)] = &[
+    ("", NANOS),
+    ("ms", NANOS / 1000),
+    ("s", NANOS),
+    ("m", 60 * NANOS),
+    ("h", 3600 * NANOS),
+];
+
+/// Units of size in bytes; a plain number is bytes.
+const SIZES: &[(&str, u128)] = &[
+    ("", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+];
+
+/// What a rate counts by.
+const PERIODS: &[(&str, u64)] = &[("s", 1), ("m", 60), ("h", 3600)];
+
+/// Ten years: longer than any process runs, far from every overflow of a clock.
+const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// 1024 GiB: more than any body, small enough for every sum of sizes.
+const SIZE_MAX: u64 = 1 << 40;
+
+/// More than any gateway serves in an hour.
+const RATE_MAX: u64 = 1_000_000_000_000;
+
+/// A duration, also 0.
+pub fn duration(text: &str) -> Result<Duration, Wanted> {
+    time(text).ok_or_else(|| format!("{}, at most 87600h (10 years)", DURATION_FORM))
+}
+
+/// A duration long enough to be waited for.
+pub fn nonzero_duration(text: &str) -> Result<Duration, Wanted> {
+    time(text)
+        .filter(|time| *time >= Duration::from_millis(1))
+        .ok_or_else(|| format!("{}, at least 1ms, at most 87600h (10 years)", DURATION_FORM))
+}
+
+const DURATION_FORM: &str = "a duration such as 250ms, 30s, 5m or 1h";
+
+fn time(text: &str) -> Option<Duration> {
+    let nanos = quantity(text, TIMES)?;
+    let seconds = u64::try_from(nanos / NANOS).ok()?;
+    let rest = u32::try_from(nanos % NANOS).ok()?;
+    Some(Duration::new(seconds, rest)).filter(|time| *time <= DURATION_MAX)
+}
+
+/// A size in bytes, also 0.
+pub fn size(text: &str) -> Result<u64, Wanted> {
+    sized(text, 0)
+}
+
+/// A size of at least one byte.
+pub fn nonzero_size(text: &str) -> Result<u64, Wanted> {
+    sized(text, 1)
+}
+
+fn sized(text: &str, least: u64) -> Result<u64, Wanted> {
+    quantity(text, SIZES)
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        .filter(|bytes| (least..=SIZE_MAX).contains(bytes))
+        .ok_or_else(|| {
+            format!("a size such as 65536, 64KiB, 1MiB or 2GiB, at least {least}, at most 1024GiB")
+        })
+}
+
+/// A rate above 0.
+pub fn rate(text: &str) -> Result<Rate, Wanted> {
+    let parse = || {
+        let (count, unit) = text.split_once('/')?;
+        let count = digits(count).filter(|count| (1..=RATE_MAX).contains(count))?;
+        let (_, seconds) = PERIODS.iter().find(|(name, _)| *name == unit)?;
+        let per = Duration::from_secs(*seconds);
+        Some(Rate { count, per })
+    };
+    parse().ok_or_else(|| {
+        "a rate such as 100/s, 6000/m or 50000/h, with a whole number above 0".to_owned()
+    })
+}
+
+/// A share of a whole, 0 to 1.
+pub fn share(text: &str) -> Result<f64, Wanted> {
+    let parse = || {
+        let (number, whole) = match text.strip_suffix('%') {
+            Some(number) => (number, 100.0),
+            None => (text, 1.0),
+        };
+        let share = decimal(number)? / whole;
+        (share <= 1.0).then_some(share)
+    };
+    parse().ok_or_else(|| "a share such as 10% or 0.1, at most 100%".to_owned())
+}
+
+/// A plain decimal number such as `1.2`, as a factor between these bounds.
+pub fn times(range: RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, Wanted> {
+    move |text| {
+        decimal(text)
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| format!("a number from {} to {}", range.start(), range.end()))
+    }
+}
+
+/// A whole number between these bounds.
+pub fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, Wanted>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    move |text| {
+        let plain = text.strip_prefix('-').unwrap_or(text);
+        plain
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| text.parse().ok())
+            .flatten()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| format!("a whole number from {} to {}", range.start(), range.end()))
+    }
+}
+
+fn decimal(text: &str) -> Option<f64> {
+    split_decimal(text)?;
+    text.parse().ok()
+}
+
+fn quantity(text: &str, units: &[(&str, u128)]) -> Option<u128> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+    let (_, scale) = units.iter().find(|(name, _)| *name == unit)?;
+    let (whole, fraction) = split_decimal(number)?;
+    let mut part = *scale;
+    let mut sum = u128::from(digits(whole)?) * scale;
+    for digit in fraction.chars().filter_map(|c| c.to_digit(10)) {
+        part /= 10;
+        sum += u128::from(digit) * part;
+    }
+    Some(sum)
+}
+
+/// The digits before and after the point; no sign, no exponent, at most 15 and 9 of them.
+fn split_decimal(text: &str) -> Option<(&str, &str)> {
+    let (whole, fraction) = match text.split_once('.') {
+        Some((_, "")) => return None,
+        Some(parts) => parts,
+        None => (text, ""),
+    };
+    let plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    let fits = (1..=15).contains(&whole.len()) && fraction.len() <= 9;
+    (fits && plain(whole) && plain(fraction)).then_some((whole, fraction))
+}
+
+fn digits(text: &str) -> Option<u64> {
+    let (whole, fraction) = split_decimal(text)?;
+    fraction.is_empty().then(|| whole.parse().ok()).flatten()
+}
