@@ -1,0 +1,207 @@
+//! Texts of JSON: passed over quickly, kept only where they matter.
+
+use super::{ScanError, wrong};
+
+/// The key whose value names the service.
+const KEY: &[u8] = b"server_name";
+
+/// The most bytes of a name that are kept; a longer one is no service's anyway.
+const NAME_KEPT: usize = 1024;
+
+/// Bytes of a text looked at one by one before the search for its end goes wide.
+const NARROW: usize = 16;
+
+/// What a text is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A value that is passed over.
+    Value,
+    /// A key below the top level.
+    Key,
+    /// A key of the top level.
+    TopKey,
+    /// The name of the service.
+    Name,
+}
+
+/// Where in an escape.
+#[derive(Clone, Copy, Debug)]
+enum Inside {
+    Plain,
+    /// After a backslash.
+    Escape,
+    /// After `\u`, with so many digits to come.
+    Hex(u8),
+}
+
+/// A text being read, from behind its opening quote.
+#[derive(Debug)]
+pub(super) struct Text {
+    pub(super) role: Role,
+    inside: Inside,
+    /// The digits after `\u` so far.
+    unit: u16,
+    /// The first half of a surrogate pair whose second half must follow.
+    high: Option<u16>,
+    /// How much of `KEY` a key has shown so far; `None`: it is another one.
+    shown: Option<usize>,
+    /// The name, as far as it is kept.
+    kept: Vec<u8>,
+}
+
+impl Text {
+    pub(super) fn new(role: Role) -> Self {
+        Self {
+            role,
+            inside: Inside::Plain,
+            unit: 0,
+            high: None,
+            shown: Some(0),
+            kept: Vec::new(),
+        }
+    }
+
+    /// Whether the key that ended is the one that names the service.
+    pub(super) fn is_the_key(&self) -> bool {
+        self.shown == Some(KEY.len())
+    }
+
+    /// The name that ended, cut before a character that would not fit.
+    pub(super) fn take_name(&mut self) -> String {
+        let kept = std::mem::take(&mut self.kept);
+        String::from_utf8(kept).unwrap_or_else(|error| {
+            let cut = error.utf8_error().valid_up_to();
+            let whole = error.as_bytes().get(..cut).unwrap_or_default();
+            String::from_utf8_lossy(whole).into_owned()
+        })
+    }
+
+    /// Reads on; true once the closing quote was read.
+    pub(super) fn read(&mut self, rest: &mut &[u8]) -> Result<bool, ScanError> {
+        while let Some((&byte, tail)) = rest.split_first() {
+            match self.inside {
+                Inside::Plain if byte == b'"' => {
+                    self.refuse_half_pair()?;
+                    *rest = tail;
+                    return Ok(true);
+                }
+                Inside::Plain if byte == b'\\' => self.inside = Inside::Escape,
+                Inside::Plain if byte < 0x20 => return wrong("a control character in a text"),
+                Inside::Plain => {
+                    self.refuse_half_pair()?;
+                    let (plain, after) = rest.split_at(plain_len(rest));
+                    self.keep(plain);
+                    *rest = after;
+                    continue;
+                }
+                Inside::Escape => self.escape(byte)?,
+                Inside::Hex(left) => self.hex(byte, left)?,
+            }
+            *rest = tail;
+        }
+        Ok(false)
+    }
+
+    fn escape(&mut self, byte: u8) -> Result<(), ScanError> {
+        let meant = match byte {
+            b'u' => {
+                self.inside = Inside::Hex(4);
+                self.unit = 0;
+                return Ok(());
+            }
+            b'"' | b'\\' | b'/' => byte,
+            b'b' => 0x08,
+            b'f' => 0x0c,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            _ => return wrong("no such escape"),
+        };
+        self.refuse_half_pair()?;
+        self.keep(&[meant]);
+        self.inside = Inside::Plain;
+        Ok(())
+    }
+
+    fn hex(&mut self, byte: u8, left: u8) -> Result<(), ScanError> {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            _ => return wrong("no hexadecimal digit"),
+        };
+        self.unit = self.unit << 4 | u16::from(digit);
+        self.inside = if left > 1 {
+            Inside::Hex(left - 1)
+        } else {
+            self.end_unit()?;
+            Inside::Plain
+        };
+        Ok(())
+    }
+
+    /// Takes a unit of UTF-16, which may be half a character.
+    fn end_unit(&mut self) -> Result<(), ScanError> {
+        match self.role {
+            Role::Value | Role::Key => return Ok(()),
+            Role::TopKey | Role::Name => {}
+        }
+        let units = self.high.take().into_iter().chain([self.unit]);
+        for unit in char::decode_utf16(units) {
+            match unit {
+                Ok(char) => self.keep(char.encode_utf8(&mut [0; 4]).as_bytes()),
+                // Our key has no such characters, so this is another key.
+                Err(_) if self.role == Role::TopKey => self.shown = None,
+                Err(half)
+                    if half.unpaired_surrogate() < 0xdc00
+                        && self.unit == half.unpaired_surrogate() =>
+                {
+                    self.high = Some(self.unit);
+                }
+                Err(_) => return wrong("half a surrogate pair"),
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_half_pair(&self) -> Result<(), ScanError> {
+        match self.high {
+            Some(_) => wrong("half a surrogate pair"),
+            None => Ok(()),
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        match self.role {
+            Role::Value | Role::Key => {}
+            Role::TopKey => {
+                self.shown = self
+                    .shown
+                    .filter(|shown| KEY.get(*shown..).is_some_and(|k| k.starts_with(bytes)))
+                    .map(|shown| shown + bytes.len());
+            }
+            Role::Name => {
+                let room = NAME_KEPT - self.kept.len();
+                self.kept.extend(bytes.iter().take(room));
+            }
+        }
+    }
+}
+
+/// How many bytes at the beginning are neither a quote nor a backslash nor a control character.
+fn plain_len(bytes: &[u8]) -> usize {
+    let (near, far) = bytes.split_at(NARROW.min(bytes.len()));
+    let ends = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+    if let Some(len) = near.iter().position(ends) {
+        return len;
+    }
+    let len = memchr::memchr2(b'"', b'\\', far).unwrap_or(far.len());
+    let span = far.get(..len).unwrap_or(far);
+    // Without an early exit the compiler looks at many bytes at a time.
+    let controls = span.iter().fold(false, |any, byte| any | (*byte < 0x20));
+    let len = match controls {
+        true => span.iter().position(ends).unwrap_or(len),
+        false => len,
+    };
+    near.len() + len
+}
