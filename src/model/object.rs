@@ -1,10 +1,14 @@
 //! One configuration object: its fields in, the value of its kind out.
 
+use super::alert::{self, Alert};
 use super::decode::{ConfigError, Decoded, FIELDS_MAX, Fields};
 use super::endpoint::{self, Endpoints};
+use super::issuer::{self, Issuer};
 use super::keys::{Keys, Object};
+use super::rollout::{self, Rollout};
 use super::route::{self, Route};
 use super::settings::{self, Settings};
+use super::shadow::{self, Shadow};
 use super::token::{self, Token};
 use super::weights::{self, Weights};
 
@@ -27,6 +31,14 @@ pub enum Value {
     Route(Route),
     /// `token:<hash>`.
     Token(Token),
+    /// `issuer:<id>`.
+    Issuer(Issuer),
+    /// `shadow:<svc>`.
+    Shadow(Shadow),
+    /// `rollout:<svc>`.
+    Rollout(Rollout),
+    /// `alert:<id>`.
+    Alert(Alert),
 }
 
 /// Decodes a hash as what its key says it is: the value where nothing is wrong, and everything
@@ -49,9 +61,10 @@ pub fn decode_object(keys: &Keys, object: &Object, fields: &Fields) -> Decoded<V
         Object::Weights(_) => as_value(Value::Weights, weights::decode(key, fields)),
         Object::Route(id) => as_value(Value::Route, route::decode(key, id, fields)),
         Object::Token(hash) => as_value(Value::Token, token::decode(key, hash, fields)),
-        Object::Issuer(_) | Object::Shadow(_) | Object::Rollout(_) | Object::Alert(_) => {
-            (None, Vec::new())
-        }
+        Object::Issuer(_) => as_value(Value::Issuer, issuer::decode(key, fields)),
+        Object::Shadow(name) => as_value(Value::Shadow, shadow::decode(key, name, fields)),
+        Object::Rollout(_) => as_value(Value::Rollout, rollout::decode(key, fields)),
+        Object::Alert(_) => as_value(Value::Alert, alert::decode(key, fields)),
     }
 }
 

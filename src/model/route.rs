@@ -83,7 +83,9 @@ pub fn decode(key: &str, id: &Name, fields: &Fields) -> Decoded<Route> {
     let path = take_path(&mut decoder);
     let (strip_prefix, rewrite) = take_new_path(&mut decoder, &path);
     let host = decoder.take("host", host).unwrap_or(HostMatch::Any);
-    let methods = decoder.take("methods", list(method)).unwrap_or_default();
+    let methods = decoder
+        .take("methods", list(value::method))
+        .unwrap_or_default();
     let headers = decoder.take_prefixed("header.", value::header_name, value_match);
     let query = decoder.take_prefixed("query.", value::text, value_match);
     let version = decoder.take("version", value::name);
@@ -199,14 +201,6 @@ fn host(text: &str) -> Result<HostMatch, Wanted> {
         None => value::dns_name(&lower).ok().map(HostMatch::Exact),
     }
     .ok_or_else(|| wanted.to_owned())
-}
-
-fn method(text: &str) -> Result<Method, Wanted> {
-    let upper = text.bytes().all(|byte| !byte.is_ascii_lowercase());
-    Method::from_bytes(text.as_bytes())
-        .ok()
-        .filter(|_| upper && text.len() <= 32)
-        .ok_or_else(|| "a method in upper case such as GET or POST".to_owned())
 }
 
 fn value_match(text: &str) -> Result<ValueMatch, Wanted> {

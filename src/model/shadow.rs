@@ -1,1 +1,244 @@
-//! To be written: shadow.
+//! Shadow policies: which requests and answers are copied, where to, and how they are compared.
+
+use std::time::Duration;
+
+use http::{HeaderName, Method, header};
+
+use super::decode::{Decoded, Decoder, Fields, Wanted};
+use super::endpoint::Target;
+use super::name::{ServiceName, VersionName};
+use super::settings::{Limit, Rate};
+use super::value::{
+    self, json_pointer, limit, list, nonzero_duration, nonzero_size, share, whole, word,
+};
+
+/// The decoded `shadow:<svc>`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shadow {
+    /// Where copies go.
+    pub to: Sink,
+    /// The versions that are compared with `base`.
+    pub candidates: Vec<VersionName>,
+    /// The share of requests that is copied, 0 to 1.
+    pub sample: f64,
+    /// The most records.
+    pub max_rate: Option<Rate>,
+    /// How a request and its answer are written.
+    pub records: Records,
+    /// What is copied beside the sample.
+    pub keep: Keep,
+    /// How many bytes of a body are copied, each way.
+    pub max_body: u64,
+    /// The most records the stream holds.
+    pub maxlen: u64,
+    /// The most bytes the stream holds.
+    pub max_bytes: u64,
+    /// Older records are not compared any more.
+    pub max_age: Duration,
+    /// The Kafka topic.
+    pub topic: Box<str>,
+    /// The methods that are copied; empty: all.
+    pub methods: Vec<Method>,
+    /// Headers whose value is left out, with those that always are.
+    pub redact_headers: Vec<HeaderName>,
+    /// Parts of JSON bodies whose value is left out.
+    pub redact_json: Vec<Box<str>>,
+    /// Parts of answers that are not compared.
+    pub ignore: Vec<Box<str>>,
+    /// How far numbers may lie apart.
+    pub tolerance: Vec<Tolerance>,
+    /// Arrays compared as sets.
+    pub unordered: Vec<Unordered>,
+    /// The judge outside.
+    pub scorer: Option<Target>,
+    /// The share of compared pairs offered to people, 0 to 1.
+    pub label: f64,
+}
+
+/// Where copies go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sink {
+    /// A Redis Stream.
+    #[default]
+    Stream,
+    /// A Kafka topic.
+    Kafka,
+    /// Straight to the candidate's endpoints.
+    Mirror,
+}
+
+/// How a request and its answer are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Records {
+    /// One record with both, after the answer.
+    #[default]
+    After,
+    /// One record each.
+    Both,
+}
+
+/// What is copied beside the sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// Failed requests.
+    pub failures: bool,
+    /// Requests that took longer.
+    pub slow: Option<Duration>,
+}
+
+/// How far numbers may lie apart: by the absolute part and the relative part together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tolerance {
+    /// Where; `None`: everywhere.
+    pub pointer: Option<Box<str>>,
+    /// By how much.
+    pub absolute: f64,
+    /// By which share of the larger one.
+    pub relative: f64,
+}
+
+/// An array compared as a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unordered {
+    /// Where.
+    pub pointer: Box<str>,
+    /// The member by which items are matched; `None`: by their whole value.
+    pub key: Option<Box<str>>,
+}
+
+/// Headers that never leave the gateway in a copy.
+const ALWAYS_REDACTED: [HeaderName; 5] = [
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::SET_COOKIE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+];
+
+const SINKS: &[(&str, Sink)] = &[
+    ("stream", Sink::Stream),
+    ("kafka", Sink::Kafka),
+    ("mirror", Sink::Mirror),
+];
+
+const RECORDS: &[(&str, Records)] = &[("after", Records::After), ("both", Records::Both)];
+
+/// The most records a stream may be told to hold.
+const MAXLEN_MAX: u64 = 100_000_000;
+
+/// Decodes `shadow:<svc>`.
+#[must_use]
+pub fn decode(key: &str, service: &ServiceName, fields: &Fields) -> Decoded<Shadow> {
+    let mut decoder = Decoder::new(key, fields);
+    let d = &mut decoder;
+    let topic = d.take("topic", topic);
+    let shadow = Shadow {
+        to: d.take("to", word(SINKS)).unwrap_or_default(),
+        candidates: take_candidates(d),
+        sample: d.take("sample", share).unwrap_or(1.0),
+        max_rate: d.take("max_rate", limit(value::rate)).and_then(Limit::at),
+        records: d.take("records", word(RECORDS)).unwrap_or_default(),
+        keep: d.take("keep", keep).unwrap_or_default(),
+        max_body: d.take("max_body", value::size).unwrap_or(64 << 10),
+        maxlen: d.take("maxlen", whole(1..=MAXLEN_MAX)).unwrap_or(100_000),
+        max_bytes: d.take("max_bytes", nonzero_size).unwrap_or(256 << 20),
+        max_age: d
+            .take("max_age", nonzero_duration)
+            .unwrap_or(Duration::from_secs(10 * 60)),
+        topic: topic.unwrap_or_else(|| format!("smartlink.shadow.{service}").into()),
+        methods: d.take("methods", list(value::method)).unwrap_or_default(),
+        redact_headers: take_redacted(d),
+        redact_json: take_pointers(d, "redact_json"),
+        ignore: take_pointers(d, "ignore"),
+        tolerance: d.take("tolerance", list(tolerance)).unwrap_or_default(),
+        unordered: d.take("unordered", list(unordered)).unwrap_or_default(),
+        scorer: d.take_secret("scorer", value::http_url),
+        label: d.take("label", share).unwrap_or(0.05),
+    };
+    decoder.finish(Some(shadow))
+}
+
+fn take_candidates(decoder: &mut Decoder<'_>) -> Vec<VersionName> {
+    let candidates = decoder.take("candidate", list(candidate));
+    candidates.unwrap_or_else(|| candidate("candidate").into_iter().collect())
+}
+
+/// A version that may be compared with `base`.
+pub(crate) fn candidate(text: &str) -> Result<VersionName, Wanted> {
+    let version = value::name(text)?;
+    if version.is_base() {
+        return Err("a version other than base, with which it is compared".to_owned());
+    }
+    Ok(version)
+}
+
+fn take_redacted(decoder: &mut Decoder<'_>) -> Vec<HeaderName> {
+    let more = decoder.take("redact_headers", list(value::header_name));
+    let mut redacted = ALWAYS_REDACTED.to_vec();
+    redacted.extend(more.unwrap_or_default());
+    redacted
+}
+
+fn take_pointers(decoder: &mut Decoder<'_>, field: &'static str) -> Vec<Box<str>> {
+    decoder.take(field, list(json_pointer)).unwrap_or_default()
+}
+
+fn topic(text: &str) -> Result<Box<str>, Wanted> {
+    let valid = (1..=249).contains(&text.len())
+        && ![".", ".."].contains(&text)
+        && (text.bytes()).all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+    valid
+        .then(|| text.into())
+        .ok_or_else(|| "a topic: letters, digits, _ . and -, at most 249".to_owned())
+}
+
+/// `failures`, `slow 5s` or both.
+fn keep(text: &str) -> Result<Keep, Wanted> {
+    let wanted = || "failures, slow 5s or both, separated by a comma".to_owned();
+    let mut keep = Keep::default();
+    for item in text.split(',').map(str::trim) {
+        match item.split_once(' ') {
+            None if item == "failures" => keep.failures = true,
+            Some(("slow", time)) => {
+                let time = nonzero_duration(time.trim_start());
+                keep.slow = Some(time.map_err(|wanted| format!("after slow: {wanted}"))?);
+            }
+            _ => return Err(wanted()),
+        }
+    }
+    Ok(keep)
+}
+
+/// `0.01`, `1%`, `/score=0.01` or `/score=1%`.
+fn tolerance(text: &str) -> Result<Tolerance, Wanted> {
+    let parse = || {
+        let (pointer, amount) = match text.rsplit_once('=') {
+            Some((pointer, amount)) => (Some(json_pointer(pointer).ok()?), amount),
+            None => (None, text),
+        };
+        let (absolute, relative) = match amount.ends_with('%') {
+            true => (0.0, share(amount).ok()?),
+            false => (value::number(0.0..=1e15)(amount).ok()?, 0.0),
+        };
+        Some(Tolerance {
+            pointer,
+            absolute,
+            relative,
+        })
+    };
+    parse().ok_or_else(|| "0.01, 1%, /score=0.01 or /score=1%".to_owned())
+}
+
+/// `/data`, or `/data:id`.
+fn unordered(text: &str) -> Result<Unordered, Wanted> {
+    let (pointer, key) = match text.rsplit_once(':') {
+        Some((pointer, key)) => (pointer, Some(key)),
+        None => (text, None),
+    };
+    json_pointer(pointer)
+        .and_then(|pointer| {
+            let key = key.map(value::short_text).transpose()?;
+            Ok(Unordered { pointer, key })
+        })
+        .map_err(|_wanted| "/data, or /data:id to match items by their id".to_owned())
+}

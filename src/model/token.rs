@@ -39,7 +39,7 @@ pub struct Token {
 #[must_use]
 pub fn decode(key: &str, hash: &str, fields: &Fields) -> Decoded<Token> {
     let mut decoder = Decoder::new(key, fields);
-    let name = decoder.take("name", label);
+    let name = decoder.take("name", value::short_text);
     let services = decoder.require("services", list(name_glob));
     let expires_ms = decoder.take("expires", moment);
     let not_before_ms = decoder.take("not_before", moment);
@@ -71,12 +71,4 @@ pub fn decode(key: &str, hash: &str, fields: &Fields) -> Decoded<Token> {
         enabled,
     });
     decoder.finish(token)
-}
-
-/// A name for people, short enough for a log line.
-fn label(text: &str) -> Result<Box<str>, String> {
-    value::text(text)
-        .ok()
-        .filter(|label| label.len() <= 128)
-        .ok_or_else(|| "a text of one line, 1 to 128 bytes".to_owned())
 }

@@ -11,9 +11,14 @@ mod web;
 mod word;
 
 pub use moment::moment;
-pub use number::{duration, nonzero_duration, nonzero_size, rate, share, size, times, whole};
-pub use web::{
-    dns_name, free_header_name, header_list, header_name, http_url, is_loopback, json_pointer,
-    network, origin, path, path_and_query, url,
+pub use number::{
+    duration, nonzero_duration, nonzero_size, number, percent, rate, share, share_within, size,
+    whole,
 };
-pub use word::{env_name, file, key_source, limit, list, name, name_glob, switch, text, word};
+pub use web::{
+    MailServer, dns_name, free_header_name, header_list, header_name, http_url, json_pointer,
+    method, network, origin, path, path_and_query, safe_url, smtp_url, url,
+};
+pub use word::{
+    env_name, file, key_source, limit, list, name, name_glob, short_text, switch, text, word,
+};

@@ -95,19 +95,45 @@ pub fn rate(text: &str) -> Result<Rate, Wanted> {
 
 /// A share of a whole, 0 to 1.
 pub fn share(text: &str) -> Result<f64, Wanted> {
-    let parse = || {
-        let (number, whole) = match text.strip_suffix('%') {
-            Some(number) => (number, 100.0),
-            None => (text, 1.0),
-        };
-        let share = decimal(number)? / whole;
-        (share <= 1.0).then_some(share)
-    };
-    parse().ok_or_else(|| "a share such as 10% or 0.1, at most 100%".to_owned())
+    parse_share(text).ok_or_else(|| format!("{SHARE_FORM}, at most 100%"))
 }
 
-/// A plain decimal number such as `1.2`, as a factor between these bounds.
-pub fn times(range: RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, Wanted> {
+/// A share between these bounds.
+pub fn share_within(range: RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, Wanted> {
+    move |text| {
+        let percent = |bound: &f64| bound * 100.0;
+        parse_share(text)
+            .filter(|share| range.contains(share))
+            .ok_or_else(|| {
+                let (least, most) = (percent(range.start()), percent(range.end()));
+                format!("{SHARE_FORM}, from {least}% to {most}%")
+            })
+    }
+}
+
+const SHARE_FORM: &str = "a share such as 10% or 0.1";
+
+fn parse_share(text: &str) -> Option<f64> {
+    let (number, whole) = match text.strip_suffix('%') {
+        Some(number) => (number, 100.0),
+        None => (text, 1.0),
+    };
+    let share = decimal(number)? / whole;
+    (share <= 1.0).then_some(share)
+}
+
+/// A part of the traffic above 0, in percent with or without the sign: in thousandths.
+pub fn percent(text: &str) -> Result<u16, Wanted> {
+    let number = text.strip_suffix('%').unwrap_or(text);
+    let tenths = split_decimal(number).is_some_and(|(_, fraction)| fraction.len() <= 1);
+    quantity(number, &[("", 10)])
+        .and_then(|thousandths| u16::try_from(thousandths).ok())
+        .filter(|thousandths| tenths && (1..=1000).contains(thousandths))
+        .ok_or_else(|| "a percentage such as 5 or 0.5%, above 0, at most 100".to_owned())
+}
+
+/// A plain decimal number such as `1.2`, between these bounds.
+pub fn number(range: RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, Wanted> {
     move |text| {
         decimal(text)
             .filter(|number| range.contains(number))

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
@@ -62,10 +62,59 @@ pub fn http_url(text: &str) -> Result<Target, Wanted> {
     })
 }
 
-/// Whether only this machine answers at that host.
-#[must_use]
-pub fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+/// As `http_url`, but without TLS only to this machine.
+pub fn safe_url(text: &str) -> Result<Target, Wanted> {
+    let local =
+        |host: &str| host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    http_url(text)
+        .ok()
+        .filter(|target| target.tls || local(&target.host))
+        .ok_or_else(|| {
+            "an https URL without user or fragment (http only to this machine)".to_owned()
+        })
+}
+
+/// The URL of a mail server: `smtp://user@host:587`, or `smtps://` for TLS from the first byte.
+pub fn smtp_url(text: &str) -> Result<MailServer, Wanted> {
+    let parse = || {
+        let (scheme, rest) = text.split_once("://").filter(|_| text.len() <= URL_MAX)?;
+        let (tls, usual_port) = match scheme {
+            "smtp" => (false, 587),
+            "smtps" => (true, 465),
+            _ => return None,
+        };
+        let (user, authority) = match rest.rsplit_once('@') {
+            Some((user, authority)) => (Some(user), authority),
+            None => (None, rest),
+        };
+        let plain = |user: &str| !user.is_empty() && user.bytes().all(|b| b.is_ascii_graphic());
+        if user.is_some_and(|user| user.contains([':', '/']) || !plain(user)) {
+            return None;
+        }
+        let (host, port) = split_authority(authority.strip_suffix('/').unwrap_or(authority))?;
+        Some(MailServer {
+            tls,
+            user: user.map(Into::into),
+            host: host.into(),
+            port: port.unwrap_or(usual_port),
+        })
+    };
+    parse().ok_or_else(|| {
+        "a URL such as smtp://user@mail.example.com:587, the password in secret_env".to_owned()
+    })
+}
+
+/// Where mail is handed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailServer {
+    /// TLS from the first byte; otherwise by STARTTLS.
+    pub tls: bool,
+    /// Who logs in.
+    pub user: Option<Box<str>>,
+    /// Host name or address, IPv6 without brackets.
+    pub host: Box<str>,
+    /// Port, 587 or 465 where the URL names none.
+    pub port: u16,
 }
 
 /// Scheme, host and port of a URL, and what comes after them.
@@ -275,14 +324,23 @@ pub fn network(text: &str) -> Result<IpNet, Wanted> {
         .ok_or_else(|| "an address or network such as 10.0.0.0/8, 192.0.2.7 or fd00::/8".to_owned())
 }
 
-/// A JSON pointer (RFC 6901); the empty one is the whole document.
+/// A JSON pointer (RFC 6901) to a part of a document.
 pub fn json_pointer(text: &str) -> Result<Box<str>, Wanted> {
     let escaped = text
         .split('~')
         .skip(1)
         .all(|rest| rest.starts_with(['0', '1']));
-    let valid = (text.is_empty() || text.starts_with('/')) && text.len() <= URL_MAX && escaped;
+    let valid = text.starts_with('/') && text.len() <= URL_MAX && escaped;
     valid
         .then(|| text.into())
         .ok_or_else(|| "a JSON pointer such as /params/user".to_owned())
+}
+
+/// A request method.
+pub fn method(text: &str) -> Result<Method, Wanted> {
+    let upper = text.bytes().all(|byte| !byte.is_ascii_lowercase());
+    Method::from_bytes(text.as_bytes())
+        .ok()
+        .filter(|_| upper && text.len() <= 32)
+        .ok_or_else(|| "a method in upper case such as GET or POST".to_owned())
 }

@@ -12,6 +12,9 @@ const LIST_MAX: usize = 1000;
 /// The longest free text, in bytes.
 const TEXT_MAX: usize = 1024;
 
+/// The longest name for people, in bytes.
+const SHORT_TEXT_MAX: usize = 128;
+
 /// `on` or `off`, in every usual spelling.
 pub fn switch(text: &str) -> Result<bool, Wanted> {
     let is = |words: [&str; 4]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
@@ -94,10 +97,19 @@ pub fn name_glob(text: &str) -> Result<Box<str>, Wanted> {
 
 /// Any text of one line.
 pub fn text(text: &str) -> Result<Box<str>, Wanted> {
-    let valid = (1..=TEXT_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+    line(text, TEXT_MAX)
+}
+
+/// A text of one line, short enough for a log line or a label.
+pub fn short_text(text: &str) -> Result<Box<str>, Wanted> {
+    line(text, SHORT_TEXT_MAX)
+}
+
+fn line(text: &str, most: usize) -> Result<Box<str>, Wanted> {
+    let valid = (1..=most).contains(&text.len()) && !text.chars().any(char::is_control);
     valid
         .then(|| text.into())
-        .ok_or_else(|| format!("a text of one line, 1 to {TEXT_MAX} bytes"))
+        .ok_or_else(|| format!("a text of one line, 1 to {most} bytes"))
 }
 
 /// The path of a file where the gateway runs.
@@ -130,7 +142,7 @@ pub fn key_source(text: &str) -> Result<KeySource, Wanted> {
             .ok()
             .map(|_| KeySource::Cookie(name.into())),
         Some(("query", name)) => self::text(name).ok().map(KeySource::Query),
-        Some(("json", at)) if !at.is_empty() => json_pointer(at).ok().map(KeySource::Json),
+        Some(("json", at)) => json_pointer(at).ok().map(KeySource::Json),
         _ => None,
     };
     parse().ok_or_else(|| {
