@@ -11,7 +11,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ipnet::IpNet;
 
-use crate::model::name::Name;
+use crate::model::value;
 use crate::telemetry;
 
 /// What the command line asks for.
@@ -55,7 +55,7 @@ pub enum Verb {
 #[derive(Clone, Debug, Args)]
 pub struct Redis {
     /// Redis with the configuration: redis://, rediss://, redis-sentinel://, redis-cluster:// or
-    /// redis+unix:///path. User and password also as SMARTLINK_REDIS_USERNAME and
+    /// unix:///path. User and password also as SMARTLINK_REDIS_USERNAME and
     /// SMARTLINK_REDIS_PASSWORD
     #[arg(long = "redis", env = "SMARTLINK_REDIS", hide_env_values = true, value_name = "URL",
           default_value = "redis://127.0.0.1:6379/0", value_parser = redis_url)]
@@ -130,6 +130,37 @@ pub struct Serve {
 }
 
 impl Serve {
+    /// The flags under which `dev` runs its gateway: nothing from the environment.
+    #[must_use]
+    pub fn for_dev(listen: SocketAddr, admin: SocketAddr, redis: SocketAddr) -> Self {
+        Self {
+            listen: vec![listen],
+            admin: OrOff::On(admin),
+            admin_token_file: None,
+            redis: Redis {
+                url: Secret(format!("redis://{redis}/0")),
+                prefix: "smartlink:".to_owned(),
+                username: None,
+                password: None,
+            },
+            threads: None,
+            instance: None,
+            entry: "/ai_server/".to_owned(),
+            snapshot: OrOff::Off,
+            reconcile: Duration::from_secs(5),
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            entry_buffer: 128 << 20,
+            trusted_proxies: Vec::new(),
+            // Nobody waits for the demo's requests.
+            drain_timeout: Duration::from_secs(2),
+            log: Log {
+                format: telemetry::Format::Text,
+                filter: "warn".to_owned(),
+            },
+        }
+    }
+
     /// The number of data-plane threads: as asked, or one per core.
     #[must_use]
     pub fn threads(&self) -> usize {
@@ -406,7 +437,7 @@ fn file_or_off(text: &str) -> Result<OrOff<PathBuf>, String> {
 }
 
 fn redis_url(text: &str) -> Result<Secret, String> {
-    const SCHEMES: [&str; 10] = [
+    const SCHEMES: [&str; 11] = [
         "redis",
         "rediss",
         "valkey",
@@ -417,12 +448,12 @@ fn redis_url(text: &str) -> Result<Secret, String> {
         "rediss-cluster",
         "redis+unix",
         "valkey+unix",
+        "unix",
     ];
     match text.split_once("://") {
         Some((scheme, rest)) if SCHEMES.contains(&scheme) && !rest.is_empty() => {
             Ok(Secret(text.to_owned()))
         }
-        Some(("unix", path)) if path.starts_with('/') => Ok(Secret(format!("redis+unix://{path}"))),
         _ => Err("want a URL such as redis://127.0.0.1:6379/0".to_owned()),
     }
 }
@@ -434,9 +465,9 @@ fn prefix(text: &str) -> Result<String, String> {
 }
 
 fn instance(text: &str) -> Result<String, String> {
-    Name::parse(text)
+    value::name(text)
         .map(|name| name.to_string())
-        .ok_or_else(|| "want letters, digits, '_', '.', '-', at most 128".to_owned())
+        .map_err(|wanted| want(&wanted))
 }
 
 /// The path of the named entry, with its closing slash.
@@ -455,10 +486,7 @@ fn entry(text: &str) -> Result<String, String> {
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
-    let text = text.trim();
-    text.parse::<IpNet>()
-        .or_else(|_not_cidr| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_ignored| "want an address or CIDR, such as 10.0.0.0/8".to_owned())
+    value::network(text.trim()).map_err(|wanted| want(&wanted))
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
@@ -467,43 +495,23 @@ fn log_filter(text: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
+/// Parsers of the model say what they want as the end of a sentence.
+fn want(wanted: &str) -> String {
+    format!("want {wanted}")
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let millis = match unit {
-        "ms" => 1,
-        "" | "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => 0,
-    };
-    let number: u64 = number.parse().unwrap_or(0);
-    match number.checked_mul(millis) {
-        Some(millis) if millis > 0 => Ok(Duration::from_millis(millis)),
-        _ => Err("want a duration such as 250ms, 30s or 5m, more than 0".to_owned()),
-    }
+    value::nonzero_duration(text).map_err(|wanted| want(&wanted))
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let unit = match unit {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => 0,
-    };
-    let number: u64 = number.parse().unwrap_or(0);
-    number
-        .checked_mul(unit)
-        .filter(|size| *size > 0)
-        .ok_or_else(|| "want a size such as 64KiB or 1MiB, more than 0".to_owned())
+    value::nonzero_size(text).map_err(|wanted| want(&wanted))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::name::Name;
 
     fn line(args: &str) -> Result<Verb, Refusal> {
         read(
@@ -555,7 +563,7 @@ mod tests {
         assert_eq!(serve.entry_buffer, 64 << 10);
         assert_eq!(serve.trusted_proxies.len(), 2);
         assert_eq!(serve.threads(), 3);
-        assert_eq!(serve.redis.url.reveal(), "redis+unix:///run/redis.sock");
+        assert_eq!(serve.redis.url.reveal(), "unix:///run/redis.sock");
     }
 
     #[test]
@@ -573,8 +581,8 @@ mod tests {
             ("serve --prefix smartlink", "ends in a colon"),
             ("serve --redis localhost", "want a URL"),
             ("serve --threads 0", "--threads"),
-            ("serve --instance a:b", "want letters"),
-            ("serve --trusted-proxies x", "want an address or CIDR"),
+            ("serve --instance a:b", "want a name"),
+            ("serve --trusted-proxies x", "want "),
             ("serve --log-format xml", "text, json"),
             ("serve --log inof", "want error, warn, info"),
             ("serve --admin 0.0.0.0:9002", "needs --admin-token-file"),

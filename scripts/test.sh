@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Runs all tests; arguments are passed to the test runner.
+# A Redis server is installed where none is found; nothing else is.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+server=$(scripts/install-redis.sh | tail -n 1)
+export SMARTLINK_TEST_REDIS_SERVER="$server"
+
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --all-targets "$@"
+    cargo test --doc --quiet
+else
+    cargo test "$@"
+fi
