@@ -160,6 +160,12 @@ impl Keys {
         patterns
     }
 
+    /// A glob pattern that matches every key below the prefix, for `SCAN`.
+    #[must_use]
+    pub fn pattern_of_all(&self) -> String {
+        format!("{}*", escape_glob(&self.prefix))
+    }
+
     /// The hash of config errors.
     #[must_use]
     pub fn errors(&self) -> String {

@@ -1,1 +1,218 @@
-//! All Redis I/O and the snapshot file.
+//! All Redis I/O, and the snapshot file: the only room that knows which Redis client we use.
+//!
+//! Two connections: one asks and writes, one hears notifications. Neither fails for good: both
+//! connect again by themselves, and `Event` says when.
+//!
+//! Invariant: nothing here waits longer than its time-out.
+
+mod hearing;
+mod load;
+mod options;
+mod publish;
+mod pulse;
+mod scan;
+mod snapshot;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::interfaces::{ClientLike, KeysInterface};
+use fred::types::config::{
+    ConnectionConfig, PerformanceConfig, ReconnectPolicy, UnresponsiveConfig,
+};
+use fred::types::scripts::Script;
+
+pub use hearing::{Change, Event, Events};
+pub use load::{Found, Loaded, read_all};
+pub use options::Options;
+pub use publish::{Mended, News, Note};
+pub use pulse::{Flags, Pulse};
+pub use scan::Scan;
+pub use snapshot::{load as load_snapshot, save as save_snapshot};
+
+use crate::model::keys::Keys;
+
+/// What can go wrong between us and Redis or the snapshot file.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL does not say where Redis is.
+    #[error("bad Redis URL: {0}")]
+    Url(String),
+    /// A Cluster would spread the keys of one script over several nodes.
+    #[error("a Redis Cluster needs a prefix with a hash tag, such as {{smartlink}}:, got {0}")]
+    NoHashTag(String),
+    /// Redis could not be reached, and why.
+    #[error("cannot reach Redis: {0}")]
+    Unreachable(String),
+    /// There is no connection at this moment.
+    #[error("no connection to Redis")]
+    Away,
+    /// A step failed.
+    #[error("cannot {step}")]
+    Step {
+        /// What was tried.
+        step: &'static str,
+        /// Whether Redis itself said no; otherwise it did not answer.
+        refused: bool,
+        /// Why it failed.
+        source: fred::error::Error,
+    },
+    /// A script answered something else than its header says.
+    #[error("unexpected answer when trying to {0}")]
+    Answer(&'static str),
+    /// The snapshot file cannot be read or written.
+    #[error("snapshot file {path}")]
+    File {
+        /// Its path.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The snapshot file holds something else.
+    #[error("snapshot file {path} {why}")]
+    Snapshot {
+        /// Its path.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl Error {
+    /// Whether Redis is there and said no: trying again changes nothing.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Step { refused: true, .. })
+    }
+
+    fn step(step: &'static str) -> impl FnOnce(fred::error::Error) -> Self {
+        use fred::error::ErrorKind;
+        move |source| {
+            // What Redis refuses comes back in its own words, which begin with a word in capitals.
+            let refused = !matches!(
+                source.kind(),
+                ErrorKind::IO
+                    | ErrorKind::Timeout
+                    | ErrorKind::Canceled
+                    | ErrorKind::Routing
+                    | ErrorKind::Backpressure
+            );
+            Self::Step {
+                step,
+                refused,
+                source,
+            }
+        }
+    }
+}
+
+/// The most that one command may take.
+pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Notifications held between the connection and the watcher; more at once means reading all.
+const EVENTS_HELD: usize = 4096;
+
+/// The way to Redis; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    client: Client,
+    keys: Keys,
+    /// Our own channel, which scripts ring.
+    channel: Arc<str>,
+    gateway: Arc<str>,
+    scripts: Arc<Scripts>,
+}
+
+struct Scripts {
+    load_objects: Script,
+    beat: Script,
+    publish_changes: Script,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("gateway", &self.gateway)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Begins to connect, and to connect again whenever a connection breaks. Needs a runtime.
+    ///
+    /// Fails only where no waiting would help: a bad URL, a Cluster without a hash tag.
+    pub fn connect(options: &Options) -> Result<(Self, Events), Error> {
+        let config = options.config()?;
+        let database = config.database.unwrap_or(0);
+        let client = new_client(config.clone(), 32);
+        let hearing = new_client(config, EVENTS_HELD);
+        let keys = options.keys.clone();
+        let store = Self {
+            client,
+            channel: keys
+                .internal(&format!("barrier:{}", options.instance))
+                .into(),
+            gateway: keys.gateway(&options.instance).into(),
+            keys,
+            scripts: Arc::new(Scripts {
+                load_objects: Script::from_lua(include_str!("../../lua/load_objects.lua")),
+                beat: Script::from_lua(include_str!("../../lua/beat.lua")),
+                publish_changes: Script::from_lua(include_str!("../../lua/publish_changes.lua")),
+            }),
+        };
+        let events = hearing::listen(&store, hearing, database);
+        Ok((store, events))
+    }
+
+    /// Whether commands can be sent right now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.client.is_connected()
+    }
+
+    /// The keys we speak of.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The connection, or `Away`: commands must not queue up while there is none.
+    fn here(&self) -> Result<&Client, Error> {
+        if self.client.is_connected() {
+            Ok(&self.client)
+        } else {
+            Err(Error::Away)
+        }
+    }
+
+    /// Takes our hash away and closes the connection that asks.
+    pub async fn resign(&self) -> Result<(), Error> {
+        let client = self.here()?;
+        let gone: Result<(), _> = client.del(&*self.gateway).await;
+        let closed = client.quit().await;
+        gone.and(closed).map_err(Error::step("take our hash away"))
+    }
+}
+
+fn new_client(config: fred::types::config::Config, events_held: usize) -> Client {
+    let performance = PerformanceConfig {
+        default_command_timeout: COMMAND_TIMEOUT,
+        broadcast_channel_capacity: events_held,
+        ..PerformanceConfig::default()
+    };
+    let connection = ConnectionConfig {
+        connection_timeout: Duration::from_secs(2),
+        internal_command_timeout: Duration::from_secs(2),
+        // A script is never sent twice on its own; who called it decides.
+        max_command_attempts: 1,
+        unresponsive: UnresponsiveConfig {
+            max_timeout: Some(Duration::from_millis(2500)),
+            interval: Duration::from_millis(500),
+        },
+        ..ConnectionConfig::default()
+    };
+    let mut policy = ReconnectPolicy::new_exponential(0, 20, 1000, 2);
+    policy.set_jitter(30);
+    Client::new(config, Some(performance), Some(connection), Some(policy))
+}

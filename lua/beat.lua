@@ -1,0 +1,26 @@
+-- Refreshes the hash of one gateway and tells whether it was still there: if it was not, somebody
+-- flushed or swapped the database, which no notification says. heartbeat_ms is Redis's clock.
+--
+-- KEYS[1] the gateway's hash
+-- KEYS[2] the token by which an operator says that what vanished may be forgotten
+-- ARGV[1] life of the hash in milliseconds
+-- ARGV[2] and on: fields and values
+-- Returns 1 if the hash was there, else 0; Redis's clock in milliseconds; the token, or nil
+-- Called by store::Store::beat
+
+local gateway = KEYS[1]
+local forget = KEYS[2]
+local life_ms = ARGV[1]
+
+local was_there = redis.call('EXISTS', gateway)
+local time = redis.call('TIME')
+local now_ms = string.format('%d%03d', time[1], math.floor(time[2] / 1000))
+
+local fields = { 'heartbeat_ms', now_ms }
+for i = 2, #ARGV do
+  fields[#fields + 1] = ARGV[i]
+end
+redis.call('HSET', gateway, unpack(fields))
+redis.call('PEXPIRE', gateway, life_ms)
+
+return { was_there, now_ms, redis.call('GET', forget) }
