@@ -10,6 +10,7 @@ pub mod issuer;
 pub mod keys;
 pub mod name;
 pub mod object;
+pub mod path;
 pub mod rollout;
 pub mod route;
 pub mod settings;

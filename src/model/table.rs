@@ -11,6 +11,7 @@ use http::{HeaderValue, Uri};
 
 use super::endpoint::EndpointSpec;
 use super::name::{Name, ServiceName, VersionName};
+use super::path;
 use super::route::{PathMatch, Route};
 use super::settings::Effective;
 use super::split::Split;
@@ -185,18 +186,21 @@ pub struct RouteIndex {
 }
 
 impl RouteIndex {
-    /// Arranges routes that are already in order of precedence, the most specific first.
+    /// Arranges routes that are already in order of precedence, the most specific first. Paths are
+    /// keys in the form of `path::as_written`, so that the case of an escape's digits is all one.
     #[must_use]
     pub fn new(routes: Vec<Arc<Route>>) -> Self {
         let mut index = Self::default();
         for (position, route) in routes.iter().enumerate() {
             match &route.path {
                 PathMatch::Exact(path) => {
-                    index.exact.entry(path.clone()).or_default().push(position);
+                    let path = path::as_written(path);
+                    index.exact.entry(path.into()).or_default().push(position);
                 }
                 PathMatch::Prefix(path) => {
+                    let path = path::as_written(path);
                     index.prefix_longest = index.prefix_longest.max(path.len());
-                    index.prefix.entry(path.clone()).or_default().push(position);
+                    index.prefix.entry(path.into()).or_default().push(position);
                 }
                 PathMatch::Regex(_) | PathMatch::Any => index.other.push(position),
             }

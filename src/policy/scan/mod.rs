@@ -243,13 +243,16 @@ impl Scanner {
         }
         if matches!(self.name, Name::Announced) {
             return match byte {
-                b'"' => self.open_text(Role::Name),
+                b'"' => {
+                    self.open_text(Role::Name);
+                    Ok(())
+                }
                 _ if begins_value(byte) => Err(ScanError::NameNotText),
                 _ => wrong("no value"),
             };
         }
         match byte {
-            b'"' => return self.open_text(Role::Value),
+            b'"' => self.open_text(Role::Value),
             b'{' => return self.open(Nest::Object),
             b'[' => return self.open(Nest::Array),
             b']' if self.step == Step::FirstValue => self.close(),
@@ -268,7 +271,7 @@ impl Scanner {
         match (self.step, byte) {
             (_, byte) if is_space(byte) => {}
             (Step::FirstKey | Step::Key, b'"') => {
-                return self.open_text(match self.nesting.depth() {
+                self.open_text(match self.nesting.depth() {
                     1 => Role::TopKey,
                     _ => Role::Key,
                 });
@@ -293,10 +296,9 @@ impl Scanner {
         Ok(())
     }
 
-    fn open_text(&mut self, role: Role) -> Result<(), ScanError> {
+    fn open_text(&mut self, role: Role) {
         self.text = Text::new(role);
         self.step = Step::Text;
-        Ok(())
     }
 
     fn open(&mut self, nest: Nest) -> Result<(), ScanError> {

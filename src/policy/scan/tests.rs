@@ -71,63 +71,66 @@ fn the_top_level_server_name_is_the_name() {
     }
 }
 
+/// None of these is one JSON object.
+const BROKEN: &[&str] = &[
+    "",
+    " ",
+    "[]",
+    "1",
+    "null",
+    "\"server_name\"",
+    "{",
+    "}",
+    "{]",
+    "{}}",
+    "{} {}",
+    "{},",
+    "\u{feff}{\"server_name\":\"x\"}",
+    "{\"server_name\":\"x\"}\0",
+    "{\"server_name\":\"x\"",
+    "{\"server_name\":\"x\",}",
+    "{,\"server_name\":\"x\"}",
+    "{server_name:\"x\"}",
+    "{'server_name':'x'}",
+    "{\"server_name\" \"x\"}",
+    "{\"server_name\":}",
+    "{\"server_name\":\"x\" \"a\":1}",
+    "{\"server_name\":\"x\n\"}",
+    "{\"a\":\"\u{1}\"}",
+    r#"{"a":"\x"}"#,
+    r#"{"a":"\u12g4"}"#,
+    r#"{"a":"\u12"}"#,
+    r#"{"a":01}"#,
+    r#"{"a":1.}"#,
+    r#"{"a":.5}"#,
+    r#"{"a":+1}"#,
+    r#"{"a":-}"#,
+    r#"{"a":1e}"#,
+    r#"{"a":1e+}"#,
+    r#"{"a":0x1}"#,
+    r#"{"a":NaN}"#,
+    r#"{"a":Infinity}"#,
+    r#"{"a":True}"#,
+    r#"{"a":tru}"#,
+    r#"{"a":nulll}"#,
+    r#"{"a":[1,]}"#,
+    r#"{"a":[,1]}"#,
+    r#"{"a":[1 2]}"#,
+    r#"{"a":[1}}"#,
+    r#"{"a":{"b":1]}"#,
+    r#"{"a":1/*c*/}"#,
+    "{\"a\"\u{a0}:1}",
+    r#"{"server_name":"\ud800"}"#,
+    r#"{"server_name":"\udc00"}"#,
+    r#"{"server_name":"\ud800\ud800"}"#,
+    r#"{"server_name":"\ud800\u0061"}"#,
+    r#"{"server_name":"\ud800x"}"#,
+    r#"{"server_name":"\ud800\n"}"#,
+];
+
 #[test]
 fn what_is_not_one_object_is_not_json_here() {
-    for body in [
-        "",
-        " ",
-        "[]",
-        "1",
-        "null",
-        "\"server_name\"",
-        "{",
-        "}",
-        "{]",
-        "{}}",
-        "{} {}",
-        "{},",
-        "\u{feff}{\"server_name\":\"x\"}",
-        "{\"server_name\":\"x\"}\0",
-        "{\"server_name\":\"x\"",
-        "{\"server_name\":\"x\",}",
-        "{,\"server_name\":\"x\"}",
-        "{server_name:\"x\"}",
-        "{'server_name':'x'}",
-        "{\"server_name\" \"x\"}",
-        "{\"server_name\":}",
-        "{\"server_name\":\"x\" \"a\":1}",
-        "{\"server_name\":\"x\n\"}",
-        "{\"a\":\"\u{1}\"}",
-        r#"{"a":"\x"}"#,
-        r#"{"a":"\u12g4"}"#,
-        r#"{"a":"\u12"}"#,
-        r#"{"a":01}"#,
-        r#"{"a":1.}"#,
-        r#"{"a":.5}"#,
-        r#"{"a":+1}"#,
-        r#"{"a":-}"#,
-        r#"{"a":1e}"#,
-        r#"{"a":1e+}"#,
-        r#"{"a":0x1}"#,
-        r#"{"a":NaN}"#,
-        r#"{"a":Infinity}"#,
-        r#"{"a":True}"#,
-        r#"{"a":tru}"#,
-        r#"{"a":nulll}"#,
-        r#"{"a":[1,]}"#,
-        r#"{"a":[,1]}"#,
-        r#"{"a":[1 2]}"#,
-        r#"{"a":[1}}"#,
-        r#"{"a":{"b":1]}"#,
-        r#"{"a":1/*c*/}"#,
-        "{\"a\"\u{a0}:1}",
-        r#"{"server_name":"\ud800"}"#,
-        r#"{"server_name":"\udc00"}"#,
-        r#"{"server_name":"\ud800\ud800"}"#,
-        r#"{"server_name":"\ud800\u0061"}"#,
-        r#"{"server_name":"\ud800x"}"#,
-        r#"{"server_name":"\ud800\n"}"#,
-    ] {
+    for body in BROKEN {
         let got = scan(body.as_bytes());
         assert!(
             matches!(got, Err(ScanError::InvalidJson(..))),
@@ -235,7 +238,7 @@ fn the_name_is_known_before_the_body_ends() {
 }
 
 /// The same question asked of `serde_json`, which reads whole bodies only.
-fn by_serde(body: &[u8]) -> Result<String, ()> {
+fn by_serde(body: &[u8]) -> Option<String> {
     struct Named;
     impl<'de> Visitor<'de> for Named {
         type Value = Vec<serde_json::Value>;
@@ -254,13 +257,13 @@ fn by_serde(body: &[u8]) -> Result<String, ()> {
             Ok(names)
         }
     }
-    let text = std::str::from_utf8(body).map_err(|_| ())?;
+    let text = std::str::from_utf8(body).ok()?;
     let mut json = serde_json::Deserializer::from_str(text);
-    let names = json.deserialize_map(Named).map_err(|_| ())?;
-    json.end().map_err(|_| ())?;
+    let names = json.deserialize_map(Named).ok()?;
+    json.end().ok()?;
     match names.as_slice() {
-        [serde_json::Value::String(name)] => Ok(name.clone()),
-        _ => Err(()),
+        [serde_json::Value::String(name)] => Some(name.clone()),
+        _ => None,
     }
 }
 
@@ -352,7 +355,7 @@ fn agrees(body: &[u8], cuts: &[prop::sample::Index]) -> Result<(), TestCaseError
     );
     // A key with half a surrogate pair is fine for the grammar and not for a text of Rust.
     if !body.windows(2).any(|pair| pair == b"\\u") {
-        prop_assert_eq!(whole.map_err(|_| ()), by_serde(body));
+        prop_assert_eq!(whole.ok(), by_serde(body));
     }
     Ok(())
 }

@@ -197,11 +197,10 @@ fn plain_len(bytes: &[u8]) -> usize {
     }
     let len = memchr::memchr2(b'"', b'\\', far).unwrap_or(far.len());
     let span = far.get(..len).unwrap_or(far);
-    // Without an early exit the compiler looks at many bytes at a time.
-    let controls = span.iter().fold(false, |any, byte| any | (*byte < 0x20));
-    let len = match controls {
-        true => span.iter().position(ends).unwrap_or(len),
-        false => len,
-    };
-    near.len() + len
+    // The least byte is found many at a time; an early exit would look at each.
+    let least = span.iter().fold(u8::MAX, |least, byte| least.min(*byte));
+    if least >= 0x20 {
+        return near.len() + len;
+    }
+    near.len() + span.iter().position(ends).unwrap_or(len)
 }
