@@ -130,7 +130,7 @@ pub fn decode(key: &str, fields: &Fields) -> Decoded<Alert> {
         error_rate: error_rate.unwrap_or(0.05),
         latency_p99: latency_p99.and_then(Limit::at),
         window: window.unwrap_or(Duration::from_secs(30)),
-        repeat: repeat.unwrap_or(Duration::from_secs(10 * 60)),
+        repeat: repeat.unwrap_or(Duration::from_mins(10)),
         min_requests: min_requests.unwrap_or(10),
     });
     decoder.finish(alert)

@@ -121,7 +121,7 @@ pub fn decode(key: &str, fields: &Fields) -> Decoded<Issuer> {
         leeway: leeway.unwrap_or(Duration::from_secs(30)),
         services_claim,
         require: require.unwrap_or_default(),
-        cache: cache.unwrap_or(Duration::from_secs(5 * 60)),
+        cache: cache.unwrap_or(Duration::from_mins(5)),
     });
     decoder.finish(issuer)
 }

@@ -14,10 +14,6 @@ use super::weights::{self, Weights};
 
 /// What a configuration hash says, by kind.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one lives for the length of a reload, then its content moves on"
-)]
 pub enum Value {
     /// `defaults`.
     Defaults(Settings),

@@ -127,7 +127,9 @@ pub fn decode(key: &str, fields: &Fields) -> Decoded<Rollout> {
             steps: d
                 .take("steps", steps)
                 .unwrap_or_else(|| vec![10, 50, 250, 500]),
-            step_min_time: d.take("step_min_time", duration).unwrap_or(minutes(1)),
+            step_min_time: d
+                .take("step_min_time", duration)
+                .unwrap_or(Duration::from_mins(1)),
             step_min_requests: (d.take("step_min_requests", whole(0..=1_000_000_000)))
                 .unwrap_or(100),
             confidence: d.take("confidence", sure()).unwrap_or(0.99),
@@ -138,8 +140,9 @@ pub fn decode(key: &str, fields: &Fields) -> Decoded<Rollout> {
                 .unwrap_or(1.2),
             min_match: d.take("min_match", share),
             shadow_first: d.take("shadow_first", switch).unwrap_or(true),
-            bake: d.take("bake", duration).unwrap_or(minutes(15)),
-            hold_after: (d.take("hold_after", nonzero_duration)).unwrap_or(minutes(24 * 60)),
+            bake: d.take("bake", duration).unwrap_or(Duration::from_mins(15)),
+            hold_after: (d.take("hold_after", nonzero_duration))
+                .unwrap_or(Duration::from_hours(24)),
             on_timeout: d.take("on_timeout", word(ON_TIMEOUT)).unwrap_or_default(),
             on_finish: d.take("on_finish", word(ON_FINISH)).unwrap_or_default(),
             state: d.take("state", word(ORDERS)).unwrap_or_default(),
@@ -148,9 +151,10 @@ pub fn decode(key: &str, fields: &Fields) -> Decoded<Rollout> {
         .as_ref()
         .is_some_and(|rollout| rollout.error_tolerance >= rollout.max_error_increase)
     {
-        let field = match d.has("max_error_increase") {
-            true => "max_error_increase",
-            false => "error_tolerance",
+        let field = if d.has("max_error_increase") {
+            "max_error_increase"
+        } else {
+            "error_tolerance"
         };
         d.mistake(
             Some(field),
@@ -158,10 +162,6 @@ pub fn decode(key: &str, fields: &Fields) -> Decoded<Rollout> {
         );
     }
     decoder.finish(rollout)
-}
-
-fn minutes(number: u64) -> Duration {
-    Duration::from_secs(60 * number)
 }
 
 /// Rising percentages.

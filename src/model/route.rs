@@ -141,9 +141,12 @@ fn take_new_path(decoder: &mut Decoder<'_>, path: &PathMatch) -> (bool, Option<B
     };
     // Where the regex itself is wrong its groups are unknown.
     let unknown = decoder.has("path_regex") && !matches!(path, PathMatch::Regex(_));
-    let rewrite = decoder.take("rewrite", |text| match unknown {
-        true => value::path(text),
-        false => rewrite(text, groups),
+    let rewrite = decoder.take("rewrite", |text| {
+        if unknown {
+            value::path(text)
+        } else {
+            rewrite(text, groups)
+        }
     });
     (strip_prefix, rewrite)
 }

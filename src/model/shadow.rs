@@ -144,7 +144,7 @@ pub fn decode(key: &str, service: &ServiceName, fields: &Fields) -> Decoded<Shad
         max_bytes: d.take("max_bytes", nonzero_size).unwrap_or(256 << 20),
         max_age: d
             .take("max_age", nonzero_duration)
-            .unwrap_or(Duration::from_secs(10 * 60)),
+            .unwrap_or(Duration::from_mins(10)),
         topic: topic.unwrap_or_else(|| format!("smartlink.shadow.{service}").into()),
         methods: d.take("methods", list(value::method)).unwrap_or_default(),
         redact_headers: take_redacted(d),
@@ -216,9 +216,10 @@ fn tolerance(text: &str) -> Result<Tolerance, Wanted> {
             Some((pointer, amount)) => (Some(json_pointer(pointer).ok()?), amount),
             None => (None, text),
         };
-        let (absolute, relative) = match amount.ends_with('%') {
-            true => (0.0, share(amount).ok()?),
-            false => (value::number(0.0..=1e15)(amount).ok()?, 0.0),
+        let (absolute, relative) = if amount.ends_with('%') {
+            (0.0, share(amount).ok()?)
+        } else {
+            (value::number(0.0..=1e15)(amount).ok()?, 0.0)
         };
         Some(Tolerance {
             pointer,

@@ -233,6 +233,10 @@ pub struct Transport {
 /// The settings in force for one service.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch that an operator has"
+)]
+#[expect(
     missing_docs,
     reason = "each field is the setting of the same name; the manual explains it once"
 )]
@@ -279,8 +283,8 @@ impl Effective {
             balance: said!(balance).unwrap_or_default(),
             spill: said!(spill).unwrap_or(true),
             connect_timeout: said!(connect_timeout).unwrap_or(Duration::from_secs(2)),
-            timeout: said!(timeout).unwrap_or(Duration::from_secs(60)),
-            stall: said!(stall).unwrap_or(Duration::from_secs(60)),
+            timeout: said!(timeout).unwrap_or(Duration::from_mins(1)),
+            stall: said!(stall).unwrap_or(Duration::from_mins(1)),
             total: said!(total).and_then(Limit::at),
             retries: said!(retries).unwrap_or(2),
             retry_on_connect: retry_on.is_none_or(|on| on.contains(&RetryOn::Connect)),

@@ -31,7 +31,7 @@ const SIZES: &[(&str, u128)] = &[
 const PERIODS: &[(&str, u64)] = &[("s", 1), ("m", 60), ("h", 3600)];
 
 /// Ten years: longer than any process runs, far from every overflow of a clock.
-const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const DURATION_MAX: Duration = Duration::from_hours(87_600);
 
 /// 1024 GiB: more than any body, small enough for every sum of sizes.
 const SIZE_MAX: u64 = 1 << 40;
@@ -41,14 +41,14 @@ const RATE_MAX: u64 = 1_000_000_000_000;
 
 /// A duration, also 0.
 pub fn duration(text: &str) -> Result<Duration, Wanted> {
-    time(text).ok_or_else(|| format!("{}, at most 87600h (10 years)", DURATION_FORM))
+    time(text).ok_or_else(|| format!("{DURATION_FORM}, at most 87600h (10 years)"))
 }
 
 /// A duration long enough to be waited for.
 pub fn nonzero_duration(text: &str) -> Result<Duration, Wanted> {
     time(text)
         .filter(|time| *time >= Duration::from_millis(1))
-        .ok_or_else(|| format!("{}, at least 1ms, at most 87600h (10 years)", DURATION_FORM))
+        .ok_or_else(|| format!("{DURATION_FORM}, at least 1ms, at most 87600h (10 years)"))
 }
 
 const DURATION_FORM: &str = "a duration such as 250ms, 30s, 5m or 1h";

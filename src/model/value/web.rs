@@ -41,7 +41,7 @@ pub fn url(text: &str) -> Result<Target, Wanted> {
     };
     let (target, rest) = split_url(text).ok_or_else(wanted)?;
     let path = if rest.is_empty() { "/" } else { rest };
-    let path = self::path(path).map_err(|_| wanted())?;
+    let path = self::path(path).map_err(|_refused| wanted())?;
     Ok(Target { path, ..target })
 }
 
@@ -254,7 +254,7 @@ pub fn free_header_name(text: &str) -> Result<HeaderName, Wanted> {
 /// A JSON object of header names to texts; it may hold credentials, so no value is repeated.
 pub fn header_list(text: &str) -> Result<HeaderList, Wanted> {
     let wanted = || r#"a JSON object of texts such as {"x-tenant": "a"}"#.to_owned();
-    let Pairs(pairs) = serde_json::from_str(text).map_err(|_| wanted())?;
+    let Pairs(pairs) = serde_json::from_str(text).map_err(|_refused| wanted())?;
     if pairs.len() > HEADERS_MAX {
         return Err(format!("at most {HEADERS_MAX} headers"));
     }
@@ -262,7 +262,7 @@ pub fn header_list(text: &str) -> Result<HeaderList, Wanted> {
     for (name, value) in pairs {
         let name = free_header_name(&name)?;
         let mut value = HeaderValue::from_bytes(value.trim().as_bytes())
-            .map_err(|_| format!("a value of one line for {name}"))?;
+            .map_err(|_refused| format!("a value of one line for {name}"))?;
         value.set_sensitive(true);
         if headers.iter().any(|(known, _)| *known == name) {
             return Err(format!("each header once, {name} stands there twice"));

@@ -68,9 +68,12 @@ pub fn list<T>(
         let several = items.len() > 1;
         let parse = |item: &str| match item {
             "" => Err("a list without empty items, separated by commas".to_owned()),
-            _ => parse(item).map_err(|wanted| match several {
-                true => format!("a list, each item {wanted} (not {})", quote(item)),
-                false => wanted,
+            _ => parse(item).map_err(|wanted| {
+                if several {
+                    format!("a list, each item {wanted} (not {})", quote(item))
+                } else {
+                    wanted
+                }
             }),
         };
         items.into_iter().map(parse).collect()
