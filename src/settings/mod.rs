@@ -8,6 +8,10 @@
     reason = "doc comments on flags are shown by --help as they stand"
 )]
 
+mod flag;
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -19,7 +23,6 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ipnet::IpNet;
 
-use crate::model::value;
 use crate::telemetry;
 
 /// What the command line asks for.
@@ -58,10 +61,10 @@ pub struct Redis {
     /// unix:///path. User and password also as SMARTLINK_REDIS_USERNAME and
     /// SMARTLINK_REDIS_PASSWORD
     #[arg(long = "redis", env = "SMARTLINK_REDIS", hide_env_values = true, value_name = "URL",
-          default_value = "redis://127.0.0.1:6379/0", value_parser = redis_url)]
+          default_value = "redis://127.0.0.1:6379/0", value_parser = flag::redis_url)]
     pub url: Secret,
     /// What all keys begin with, its closing colon included
-    #[arg(long, env = "SMARTLINK_PREFIX", default_value = "smartlink:", value_parser = prefix)]
+    #[arg(long, env = "SMARTLINK_PREFIX", default_value = "smartlink:", value_parser = flag::prefix)]
     pub prefix: String,
     /// From `SMARTLINK_REDIS_USERNAME`; wins over the URL.
     #[arg(skip)]
@@ -76,11 +79,11 @@ pub struct Redis {
 pub struct Serve {
     /// Address of the public port; may be given more than once (in the variable: commas)
     #[arg(long, env = "SMARTLINK_LISTEN", value_name = "ADDRESS", value_delimiter = ',',
-          default_value = "0.0.0.0:9001", value_parser = address)]
+          default_value = "0.0.0.0:9001", value_parser = flag::address)]
     pub listen: Vec<SocketAddr>,
     /// Address of the admin port, or off; other than loopback only with --admin-token-file
     #[arg(long, env = "SMARTLINK_ADMIN", value_name = "ADDRESS", default_value = "127.0.0.1:9002",
-          value_parser = address_or_off)]
+          value_parser = flag::address_or_off)]
     pub admin: OrOff<SocketAddr>,
     /// File with the token that the admin port asks for; without it the port is loopback only
     #[arg(long, env = "SMARTLINK_ADMIN_TOKEN_FILE", value_name = "FILE")]
@@ -95,31 +98,31 @@ pub struct Serve {
     #[arg(long, env = "SMARTLINK_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Name of this gateway among its peers [default: <hostname>-<pid>-<4 random hex>]
-    #[arg(long, env = "SMARTLINK_INSTANCE", value_name = "NAME", value_parser = instance)]
+    #[arg(long, env = "SMARTLINK_INSTANCE", value_name = "NAME", value_parser = flag::instance)]
     pub instance: Option<String>,
     /// Path of the named entry
-    #[arg(long, env = "SMARTLINK_ENTRY", value_name = "PATH", default_value = "/ai_server/", value_parser = entry)]
+    #[arg(long, env = "SMARTLINK_ENTRY", value_name = "PATH", default_value = "/ai_server/", value_parser = flag::entry)]
     pub entry: String,
     /// File that keeps the last good configuration for a start without Redis, or off
-    #[arg(long, env = "SMARTLINK_SNAPSHOT", value_name = "FILE", default_value = "off", value_parser = file_or_off)]
+    #[arg(long, env = "SMARTLINK_SNAPSHOT", value_name = "FILE", default_value = "off", value_parser = flag::file_or_off)]
     pub snapshot: OrOff<PathBuf>,
     /// How often everything is read again, whatever notifications said
-    #[arg(long, env = "SMARTLINK_RECONCILE", value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    #[arg(long, env = "SMARTLINK_RECONCILE", value_name = "DURATION", default_value = "5s", value_parser = flag::duration)]
     pub reconcile: Duration,
     /// How long a request head may take to arrive
-    #[arg(long, env = "SMARTLINK_HEADER_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(long, env = "SMARTLINK_HEADER_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = flag::duration)]
     pub header_timeout: Duration,
     /// How long a kept connection may be quiet between requests
-    #[arg(long, env = "SMARTLINK_IDLE_TIMEOUT", value_name = "DURATION", default_value = "75s", value_parser = duration)]
+    #[arg(long, env = "SMARTLINK_IDLE_TIMEOUT", value_name = "DURATION", default_value = "75s", value_parser = flag::duration)]
     pub idle_timeout: Duration,
     /// Memory that all bodies of the named entry hold together until their service is known
-    #[arg(long, env = "SMARTLINK_ENTRY_BUFFER", value_name = "SIZE", default_value = "128MiB", value_parser = size)]
+    #[arg(long, env = "SMARTLINK_ENTRY_BUFFER", value_name = "SIZE", default_value = "128MiB", value_parser = flag::size)]
     pub entry_buffer: u64,
     /// Proxies whose x-forwarded-* headers count: addresses or CIDRs, commas between [default: none]
-    #[arg(long, env = "SMARTLINK_TRUSTED_PROXIES", value_name = "CIDRS", value_delimiter = ',', value_parser = network)]
+    #[arg(long, env = "SMARTLINK_TRUSTED_PROXIES", value_name = "CIDRS", value_delimiter = ',', value_parser = flag::network)]
     pub trusted_proxies: Vec<IpNet>,
     /// How long requests in flight may take to finish after SIGTERM or SIGINT
-    #[arg(long, env = "SMARTLINK_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    #[arg(long, env = "SMARTLINK_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = flag::duration)]
     pub drain_timeout: Duration,
     #[command(flatten)]
     #[expect(
@@ -217,7 +220,7 @@ pub struct Log {
         env = "SMARTLINK_LOG",
         value_name = "LEVEL",
         default_value = "info",
-        value_parser = log_filter
+        value_parser = flag::log_filter
     )]
     pub filter: String,
 }
@@ -251,10 +254,10 @@ pub struct ForgetVanished {
 #[derive(Debug, Args)]
 pub struct Dev {
     /// Address of the public port; the next free one where it is taken
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001", value_parser = flag::address)]
     pub listen: SocketAddr,
     /// Address of the admin port; the next free one where it is taken
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9002", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9002", value_parser = flag::address)]
     pub admin: SocketAddr,
     /// Port of the private Redis, on loopback [default: a free one]
     #[arg(long, value_name = "PORT")]
@@ -266,7 +269,7 @@ pub struct Dev {
     #[arg(long, value_name = "N")]
     pub requests: Option<u64>,
     /// End after this time
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = flag::duration)]
     pub lasting: Option<Duration>,
     /// Do not install a Redis server where none is found
     #[arg(long)]
@@ -277,7 +280,7 @@ pub struct Dev {
 #[derive(Debug, Args)]
 pub struct Demo {
     /// Address to serve on
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000", value_parser = flag::address)]
     pub listen: SocketAddr,
     /// What its answers say in the field version
     #[arg(long, value_name = "NAME", default_value = "base")]
@@ -413,218 +416,5 @@ fn refusal(error: &clap::Error) -> Refusal {
             Refusal::Wrong(line.replace(&value.unwrap_or_default(), "..."))
         }
         _ => Refusal::Wrong(line.to_owned()),
-    }
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_ignored| "want ADDRESS:PORT, such as 0.0.0.0:9001 or [::]:9001".to_owned())
-}
-
-fn address_or_off(text: &str) -> Result<OrOff<SocketAddr>, String> {
-    match text {
-        "off" => Ok(OrOff::Off),
-        text => address(text).map(OrOff::On),
-    }
-}
-
-fn file_or_off(text: &str) -> Result<OrOff<PathBuf>, String> {
-    match text {
-        "" => Err("want a file, or off".to_owned()),
-        "off" => Ok(OrOff::Off),
-        text => Ok(OrOff::On(text.into())),
-    }
-}
-
-fn redis_url(text: &str) -> Result<Secret, String> {
-    const SCHEMES: [&str; 11] = [
-        "redis",
-        "rediss",
-        "valkey",
-        "valkeys",
-        "redis-sentinel",
-        "rediss-sentinel",
-        "redis-cluster",
-        "rediss-cluster",
-        "redis+unix",
-        "valkey+unix",
-        "unix",
-    ];
-    match text.split_once("://") {
-        Some((scheme, rest)) if SCHEMES.contains(&scheme) && !rest.is_empty() => {
-            Ok(Secret(text.to_owned()))
-        }
-        _ => Err("want a URL such as redis://127.0.0.1:6379/0".to_owned()),
-    }
-}
-
-fn prefix(text: &str) -> Result<String, String> {
-    let fine = text.len() > 1 && text.ends_with(':') && text.bytes().all(|b| b.is_ascii_graphic());
-    fine.then(|| text.to_owned())
-        .ok_or_else(|| "want a word that ends in a colon, such as smartlink:".to_owned())
-}
-
-fn instance(text: &str) -> Result<String, String> {
-    value::name(text)
-        .map(|name| name.to_string())
-        .map_err(|wanted| want(&wanted))
-}
-
-/// The path of the named entry, with its closing slash.
-fn entry(text: &str) -> Result<String, String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&b);
-    let dots = |segment: &str| matches!(segment, "." | "..");
-    let fine = text.starts_with('/')
-        && text.bytes().all(plain)
-        && !text.contains("//")
-        && !text.split('/').any(dots);
-    if !fine {
-        return Err("want a path such as /ai_server/, without query or escapes".to_owned());
-    }
-    let closing = if text.ends_with('/') { "" } else { "/" };
-    Ok(format!("{text}{closing}"))
-}
-
-fn network(text: &str) -> Result<IpNet, String> {
-    value::network(text.trim()).map_err(|wanted| want(&wanted))
-}
-
-fn log_filter(text: &str) -> Result<String, String> {
-    telemetry::parse_filter(text)
-        .map(|_filter| text.to_owned())
-        .map_err(|error| error.to_string())
-}
-
-/// Parsers of the model say what they want as the end of a sentence.
-fn want(wanted: &str) -> String {
-    format!("want {wanted}")
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    value::nonzero_duration(text).map_err(|wanted| want(&wanted))
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    value::nonzero_size(text).map_err(|wanted| want(&wanted))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::name::Name;
-
-    fn line(args: &str) -> Result<Verb, Refusal> {
-        read(
-            std::iter::once("smartlink")
-                .chain(args.split_whitespace())
-                .map(OsString::from),
-        )
-    }
-
-    fn serve(args: &str) -> Serve {
-        match line(&format!("serve {args}")) {
-            Ok(Verb::Serve(serve)) => *serve,
-            other => panic!("{args}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn serve_needs_no_flag() {
-        let serve = serve("");
-        assert_eq!(serve.listen, vec!["0.0.0.0:9001".parse().unwrap()]);
-        assert_eq!(serve.admin, OrOff::On("127.0.0.1:9002".parse().unwrap()));
-        assert_eq!(serve.redis.url.reveal(), "redis://127.0.0.1:6379/0");
-        assert_eq!(serve.redis.prefix, "smartlink:");
-        assert_eq!(serve.entry, "/ai_server/");
-        assert_eq!(serve.snapshot, OrOff::Off);
-        assert_eq!(serve.reconcile, Duration::from_secs(5));
-        assert_eq!(serve.header_timeout, Duration::from_secs(10));
-        assert_eq!(serve.idle_timeout, Duration::from_secs(75));
-        assert_eq!(serve.entry_buffer, 128 << 20);
-        assert_eq!(serve.drain_timeout, Duration::from_secs(30));
-        assert_eq!(serve.log.format, telemetry::Format::Text);
-        assert!(serve.threads() > 0);
-        assert!(Name::parse(&serve.instance()).is_some());
-        assert_ne!(serve.instance(), serve.instance());
-    }
-
-    #[test]
-    fn flags_are_taken_in_our_own_forms() {
-        let serve = serve(
-            "--listen 127.0.0.1:1 --listen [::1]:2 --admin off --entry /x --snapshot /tmp/s \
-             --reconcile 250ms --entry-buffer 64KiB --trusted-proxies 10.0.0.0/8,192.168.1.1 \
-             --log-format json --threads 3 --redis unix:///run/redis.sock --prefix {a}:",
-        );
-        assert_eq!(serve.listen.len(), 2);
-        assert_eq!(serve.admin, OrOff::Off);
-        assert_eq!(serve.entry, "/x/");
-        assert_eq!(serve.snapshot, OrOff::On("/tmp/s".into()));
-        assert_eq!(serve.reconcile, Duration::from_millis(250));
-        assert_eq!(serve.entry_buffer, 64 << 10);
-        assert_eq!(serve.trusted_proxies.len(), 2);
-        assert_eq!(serve.threads(), 3);
-        assert_eq!(serve.redis.url.reveal(), "unix:///run/redis.sock");
-    }
-
-    #[test]
-    fn a_wrong_flag_is_one_line_that_names_it() {
-        for (args, part) in [
-            ("", "requires a subcommand"),
-            ("fly", "unrecognized subcommand 'fly'"),
-            ("serve --lisen 1", "a similar argument exists: '--listen'"),
-            ("serve --listen 9001", "want ADDRESS:PORT"),
-            ("serve --reconcile 0s", "want a duration"),
-            ("serve --reconcile 5x", "want a duration"),
-            ("serve --entry-buffer 5MB", "want a size"),
-            ("serve --entry ai", "want a path"),
-            ("serve --entry /a/../b", "want a path"),
-            ("serve --prefix smartlink", "ends in a colon"),
-            ("serve --redis localhost", "want a URL"),
-            ("serve --threads 0", "--threads"),
-            ("serve --instance a:b", "want a name"),
-            ("serve --trusted-proxies x", "want "),
-            ("serve --log-format xml", "text, json"),
-            ("serve --log inof", "want error, warn, info"),
-            ("serve --admin 0.0.0.0:9002", "needs --admin-token-file"),
-            ("serve extra", "unexpected argument 'extra'"),
-        ] {
-            match line(args) {
-                Err(Refusal::Wrong(text)) => {
-                    assert!(text.contains(part), "{args}: {text}");
-                    assert!(!text.contains('\n'), "{args}: {text}");
-                }
-                other => panic!("{args}: {other:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn help_names_every_flag_with_its_default() {
-        let Err(Refusal::Asked(help)) = line("serve --help") else {
-            panic!("no help");
-        };
-        for part in [
-            "--listen",
-            "0.0.0.0:9001",
-            "--admin-token-file",
-            "SMARTLINK_REDIS_PASSWORD",
-            "number of cores",
-            "4 random hex",
-            "/ai_server/",
-            "128MiB",
-            "SMARTLINK_DRAIN_TIMEOUT",
-        ] {
-            assert!(help.contains(part), "{part} is not in:\n{help}");
-        }
-    }
-
-    #[test]
-    fn secrets_are_not_shown() {
-        let serve = serve("--redis redis://u:geheim@127.0.0.1:1/0");
-        assert!(!format!("{serve:?}").contains("geheim"));
-        let Err(Refusal::Wrong(text)) = line("serve --redis tcp://u:geheim@127.0.0.1:1/0") else {
-            panic!("taken");
-        };
-        assert!(!text.contains("geheim"), "{text}");
     }
 }

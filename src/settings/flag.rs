@@ -1,0 +1,103 @@
+//! The forms that the texts of flags and variables have: one parser for each.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::{OrOff, Secret};
+use crate::model::value;
+use crate::telemetry;
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_ignored| "want ADDRESS:PORT, such as 0.0.0.0:9001 or [::]:9001".to_owned())
+}
+
+pub(super) fn address_or_off(text: &str) -> Result<OrOff<SocketAddr>, String> {
+    match text {
+        "off" => Ok(OrOff::Off),
+        text => address(text).map(OrOff::On),
+    }
+}
+
+pub(super) fn file_or_off(text: &str) -> Result<OrOff<PathBuf>, String> {
+    match text {
+        "" => Err("want a file, or off".to_owned()),
+        "off" => Ok(OrOff::Off),
+        text => Ok(OrOff::On(text.into())),
+    }
+}
+
+pub(super) fn redis_url(text: &str) -> Result<Secret, String> {
+    const SCHEMES: [&str; 11] = [
+        "redis",
+        "rediss",
+        "valkey",
+        "valkeys",
+        "redis-sentinel",
+        "rediss-sentinel",
+        "redis-cluster",
+        "rediss-cluster",
+        "redis+unix",
+        "valkey+unix",
+        "unix",
+    ];
+    match text.split_once("://") {
+        Some((scheme, rest)) if SCHEMES.contains(&scheme) && !rest.is_empty() => {
+            Ok(Secret(text.to_owned()))
+        }
+        _ => Err("want a URL such as redis://127.0.0.1:6379/0".to_owned()),
+    }
+}
+
+pub(super) fn prefix(text: &str) -> Result<String, String> {
+    let fine = text.len() > 1 && text.ends_with(':') && text.bytes().all(|b| b.is_ascii_graphic());
+    fine.then(|| text.to_owned())
+        .ok_or_else(|| "want a word that ends in a colon, such as smartlink:".to_owned())
+}
+
+pub(super) fn instance(text: &str) -> Result<String, String> {
+    value::name(text)
+        .map(|name| name.to_string())
+        .map_err(|wanted| want(&wanted))
+}
+
+/// The path of the named entry, with its closing slash.
+pub(super) fn entry(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&b);
+    let dots = |segment: &str| matches!(segment, "." | "..");
+    let fine = text.starts_with('/')
+        && text.bytes().all(plain)
+        && !text.contains("//")
+        && !text.split('/').any(dots);
+    if !fine {
+        return Err("want a path such as /ai_server/, without query or escapes".to_owned());
+    }
+    let closing = if text.ends_with('/') { "" } else { "/" };
+    Ok(format!("{text}{closing}"))
+}
+
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    value::network(text.trim()).map_err(|wanted| want(&wanted))
+}
+
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    telemetry::parse_filter(text)
+        .map(|_filter| text.to_owned())
+        .map_err(|error| error.to_string())
+}
+
+/// Parsers of the model say what they want as the end of a sentence.
+fn want(wanted: &str) -> String {
+    format!("want {wanted}")
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    value::nonzero_duration(text).map_err(|wanted| want(&wanted))
+}
+
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    value::nonzero_size(text).map_err(|wanted| want(&wanted))
+}
