@@ -5,20 +5,22 @@
 //!
 //! Invariant: every parser takes any text without a panic, and what it accepts has a bound.
 
+mod address;
+mod header;
 mod moment;
 mod number;
-mod web;
 mod word;
 
+pub use address::{
+    MailServer, dns_name, http_url, network, origin, path, path_and_query, safe_url, smtp_url, url,
+};
+pub use header::{free_header_name, header_list, header_name, method};
 pub use moment::moment;
 pub use number::{
     duration, nonzero_duration, nonzero_size, number, percent, rate, share, share_within, size,
     whole,
 };
-pub use web::{
-    MailServer, dns_name, free_header_name, header_list, header_name, http_url, json_pointer,
-    method, network, origin, path, path_and_query, safe_url, smtp_url, url,
-};
 pub use word::{
-    env_name, file, key_source, limit, list, name, name_glob, short_text, switch, text, word,
+    env_name, file, json_pointer, key_source, limit, list, name, name_glob, short_text, switch,
+    text, word,
 };

@@ -29,3 +29,27 @@ fn is_date(text: &str) -> bool {
             _ => byte.is_ascii_digit(),
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_its_first_moment_in_utc() {
+        for (text, wanted) in [
+            ("1970-01-02", Some(86_400_000)),
+            ("1970-01-02T00:00:00Z", Some(86_400_000)),
+            ("1970-01-02t08:00:00.5+08:00", Some(86_400_500)),
+            ("2024-02-29", Some(1_709_164_800_000)),
+            ("2023-02-29", None),
+            ("1970-01-02T00:00:00", None),
+            ("1970-01-02T00:00:00+08:00[Asia/Shanghai]", None),
+            ("19700102", None),
+            ("1970-1-2", None),
+            ("86400", None),
+            ("", None),
+        ] {
+            assert_eq!(moment(text).ok(), wanted, "{text}");
+        }
+    }
+}

@@ -168,11 +168,10 @@ fn quantity(text: &str, units: &[(&str, u128)]) -> Option<u128> {
     let (number, unit) = text.split_at(end.unwrap_or(text.len()));
     let (_, scale) = units.iter().find(|(name, _)| *name == unit)?;
     let (whole, fraction) = split_decimal(number)?;
-    let mut part = *scale;
     let mut sum = u128::from(digits(whole)?) * scale;
-    for digit in fraction.chars().filter_map(|c| c.to_digit(10)) {
-        part /= 10;
-        sum += u128::from(digit) * part;
+    if !fraction.is_empty() {
+        let tenths = fraction.bytes().fold(1, |tenths, _| tenths * 10);
+        sum += u128::from(digits(fraction)?) * scale / tenths;
     }
     Some(sum)
 }
@@ -192,4 +191,129 @@ fn split_decimal(text: &str) -> Option<(&str, &str)> {
 fn digits(text: &str) -> Option<u64> {
     let (whole, fraction) = split_decimal(text)?;
     fraction.is_empty().then(|| whole.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units_and_bounds() {
+        let ms = Duration::from_millis;
+        for (text, wanted) in [
+            ("0", Some(ms(0))),
+            ("250ms", Some(ms(250))),
+            ("1.5s", Some(ms(1500))),
+            ("2", Some(ms(2000))),
+            ("0.25", Some(ms(250))),
+            ("5m", Some(ms(300_000))),
+            ("0.5h", Some(ms(1_800_000))),
+            ("0.000000001s", Some(Duration::from_nanos(1))),
+            ("87600h", Some(DURATION_MAX)),
+            ("87600.1h", None),
+            ("999999999999999h", None),
+            ("9999999999999999", None),
+        ] {
+            assert_eq!(duration(text).ok(), wanted, "{text}");
+        }
+        for bad in [
+            "",
+            " ",
+            "s",
+            ".5s",
+            "1.s",
+            "1..2",
+            "+1s",
+            "-1s",
+            "1e3",
+            "1S",
+            "1 s",
+            "1s ",
+            "1ms2",
+            "1d",
+            "inf",
+            "١s",
+            "1.0000000001s",
+        ] {
+            assert_eq!(duration(bad).ok(), None, "{bad:?}");
+        }
+        assert!(nonzero_duration("0.0001ms").is_err());
+        assert!(nonzero_duration("1ms").is_ok());
+    }
+
+    #[test]
+    fn sizes_are_powers_of_two_or_plain_bytes() {
+        for (text, wanted) in [
+            ("0", Some(0)),
+            ("65536", Some(65536)),
+            ("64KiB", Some(65536)),
+            ("1.5MiB", Some(1_572_864)),
+            ("1024GiB", Some(SIZE_MAX)),
+            ("1024.1GiB", None),
+            ("64KB", None),
+            ("64kib", None),
+            ("64K", None),
+        ] {
+            assert_eq!(size(text).ok(), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_count_whole_events() {
+        let per = |count, seconds| Rate {
+            count,
+            per: Duration::from_secs(seconds),
+        };
+        for (text, wanted) in [
+            ("100/s", Some(per(100, 1))),
+            ("6000/m", Some(per(6000, 60))),
+            ("50000/h", Some(per(50_000, 3600))),
+            ("1.5/s", None),
+            ("1/", None),
+            ("/s", None),
+            ("1/s/s", None),
+            ("1000000000001/s", None),
+        ] {
+            assert_eq!(rate(text).ok(), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_lie_between_nothing_and_all() {
+        for (text, wanted) in [
+            ("0", Some(0.0)),
+            ("1", Some(1.0)),
+            ("0.1", Some(0.1)),
+            ("10%", Some(0.1)),
+            ("0.1%", Some(0.001)),
+            ("100%", Some(1.0)),
+            ("100.1%", None),
+            ("10", None),
+            ("-1%", None),
+            ("nan", None),
+            ("1e-1", None),
+            ("%", None),
+        ] {
+            assert_eq!(share(text).ok(), wanted, "{text}");
+        }
+        for (text, wanted) in [
+            ("1", Some(10)),
+            ("0.5%", Some(5)),
+            ("100", Some(1000)),
+            ("0", None),
+            ("100.1", None),
+            ("0.25", None),
+        ] {
+            assert_eq!(percent(text).ok(), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_stay_in_their_range() {
+        assert_eq!(whole(-5..=5)("-5"), Ok(-5));
+        assert_eq!(whole(0..=5_u32)("05"), Ok(5));
+        for bad in ["", "-", "+1", "6", "--1", "1.0", "99999999999999999999"] {
+            assert!(whole(-5..=5)(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -1,10 +1,10 @@
-//! Words, names and lists of them.
+//! Words, names, pointers, and lists of them.
 
 use crate::model::decode::{Wanted, nearest, quote};
 use crate::model::name::Name;
 use crate::model::settings::{KeySource, Limit};
 
-use super::{header_name, json_pointer};
+use super::header_name;
 
 /// The most items a list may have.
 const LIST_MAX: usize = 1000;
@@ -134,6 +134,18 @@ pub fn env_name(text: &str) -> Result<Box<str>, Wanted> {
     })
 }
 
+/// A JSON pointer (RFC 6901) to a part of a document.
+pub fn json_pointer(text: &str) -> Result<Box<str>, Wanted> {
+    let escaped = text
+        .split('~')
+        .skip(1)
+        .all(|rest| rest.starts_with(['0', '1']));
+    let valid = text.starts_with('/') && text.len() <= TEXT_MAX && escaped;
+    valid
+        .then(|| text.into())
+        .ok_or_else(|| "a JSON pointer such as /params/user".to_owned())
+}
+
 /// Where a key is taken from: `header:NAME`, `cookie:NAME`, `query:NAME`, `json:/pointer`, `ip`
 /// or `token`.
 pub fn key_source(text: &str) -> Result<KeySource, Wanted> {
@@ -151,4 +163,66 @@ pub fn key_source(text: &str) -> Result<KeySource, Wanted> {
     parse().ok_or_else(|| {
         "header:NAME, cookie:NAME, query:NAME, json:/pointer, ip or token".to_owned()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_is_said_in_every_usual_spelling() {
+        for on in ["on", "ON", "true", "Yes", "1"] {
+            assert_eq!(switch(on), Ok(true), "{on}");
+        }
+        for off in ["off", "Off", "FALSE", "no", "0"] {
+            assert_eq!(switch(off), Ok(false), "{off}");
+        }
+        for bad in ["", "o", "enabled", "2"] {
+            assert!(switch(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_list_names_the_item_that_is_wrong() {
+        let names = list(|item: &str| name(item).map(|name| name.to_string()));
+        assert_eq!(
+            names("a , b").as_deref(),
+            Ok(&["a".to_owned(), "b".to_owned()][..])
+        );
+        assert!(names("a,-").is_err_and(|wanted| wanted.ends_with(r#"(not "-")"#)));
+        for bad in ["", ",", "a,", ",a", "a,,b"] {
+            assert!(names(bad).is_err(), "{bad}");
+        }
+        assert!(names(&["a"; LIST_MAX].join(",")).is_ok());
+        assert!(names(&["a"; LIST_MAX + 1].join(",")).is_err());
+    }
+
+    #[test]
+    fn keys_are_taken_from_every_place_of_a_request() {
+        for good in [
+            "header:X-User",
+            "cookie:sid",
+            "query:k",
+            "json:/a/b~1c",
+            "ip",
+            "token",
+        ] {
+            assert!(key_source(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "header",
+            "header:a b",
+            "cookie:",
+            "query:",
+            "json:",
+            "json:a",
+            "ip:",
+            "IP",
+        ] {
+            assert!(key_source(bad).is_err(), "{bad}");
+        }
+        assert_eq!(limit(key_source)("off"), Ok(Limit::Off));
+        assert_eq!(limit(key_source)("ip"), Ok(Limit::At(KeySource::Ip)));
+    }
 }

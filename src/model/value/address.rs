@@ -1,36 +1,15 @@
-//! What HTTP knows: URLs, paths, hosts, headers, origins, networks, JSON pointers.
+//! Addresses: URLs, hosts, paths, origins, networks.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::{HeaderName, HeaderValue, Method};
+use http::HeaderValue;
 use ipnet::IpNet;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use crate::model::decode::Wanted;
 use crate::model::endpoint::Target;
-use crate::model::settings::HeaderList;
 
-/// The longest URL, path or pointer, in bytes.
+/// The longest URL or path, in bytes.
 const URL_MAX: usize = 2048;
-
-/// The most headers that one setting sets.
-const HEADERS_MAX: usize = 100;
-
-/// Headers that frame a message or belong to one connection: set wrongly they let requests be
-/// smuggled, so they stay the gateway's.
-const OWN_HEADERS: [&str; 10] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// The URL of an endpoint.
 pub fn url(text: &str) -> Result<Target, Wanted> {
@@ -231,74 +210,6 @@ fn is_encoded(text: &str, allowed: impl Fn(u8) -> bool) -> bool {
     true
 }
 
-/// The name of a header, lower case.
-pub fn header_name(text: &str) -> Result<HeaderName, Wanted> {
-    HeaderName::from_bytes(text.as_bytes())
-        .ok()
-        .filter(|name| name.as_str().len() <= 128)
-        .ok_or_else(|| "a header name such as x-tenant".to_owned())
-}
-
-/// The name of a header that an operator may set or remove.
-pub fn free_header_name(text: &str) -> Result<HeaderName, Wanted> {
-    let name = header_name(text)?;
-    let own = OWN_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("x-smartlink-");
-    if own {
-        return Err(format!(
-            "a header that is not the gateway's own, as {name} is"
-        ));
-    }
-    Ok(name)
-}
-
-/// A JSON object of header names to texts; it may hold credentials, so no value is repeated.
-pub fn header_list(text: &str) -> Result<HeaderList, Wanted> {
-    let wanted = || r#"a JSON object of texts such as {"x-tenant": "a"}"#.to_owned();
-    let Pairs(pairs) = serde_json::from_str(text).map_err(|_refused| wanted())?;
-    if pairs.len() > HEADERS_MAX {
-        return Err(format!("at most {HEADERS_MAX} headers"));
-    }
-    let mut headers = HeaderList::with_capacity(pairs.len());
-    for (name, value) in pairs {
-        let name = free_header_name(&name)?;
-        let mut value = HeaderValue::from_bytes(value.trim().as_bytes())
-            .map_err(|_refused| format!("a value of one line for {name}"))?;
-        value.set_sensitive(true);
-        if headers.iter().any(|(known, _)| *known == name) {
-            return Err(format!("each header once, {name} stands there twice"));
-        }
-        headers.push((name, value));
-    }
-    Ok(headers)
-}
-
-/// The members of a JSON object of texts, in the order written.
-struct Pairs(Vec<(String, String)>);
-
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(PairsVisitor)
-    }
-}
-
-struct PairsVisitor;
-
-impl<'de> Visitor<'de> for PairsVisitor {
-    type Value = Pairs;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of texts")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
-        let mut pairs = Vec::new();
-        while let Some(pair) = map.next_entry()? {
-            pairs.push(pair);
-        }
-        Ok(Pairs(pairs))
-    }
-}
-
 /// A web origin, lower case as browsers send it.
 pub fn origin(text: &str) -> Result<HeaderValue, Wanted> {
     let lower = text.to_ascii_lowercase();
@@ -324,23 +235,139 @@ pub fn network(text: &str) -> Result<IpNet, Wanted> {
         .ok_or_else(|| "an address or network such as 10.0.0.0/8, 192.0.2.7 or fd00::/8".to_owned())
 }
 
-/// A JSON pointer (RFC 6901) to a part of a document.
-pub fn json_pointer(text: &str) -> Result<Box<str>, Wanted> {
-    let escaped = text
-        .split('~')
-        .skip(1)
-        .all(|rest| rest.starts_with(['0', '1']));
-    let valid = text.starts_with('/') && text.len() <= URL_MAX && escaped;
-    valid
-        .then(|| text.into())
-        .ok_or_else(|| "a JSON pointer such as /params/user".to_owned())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A request method.
-pub fn method(text: &str) -> Result<Method, Wanted> {
-    let upper = text.bytes().all(|byte| !byte.is_ascii_lowercase());
-    Method::from_bytes(text.as_bytes())
-        .ok()
-        .filter(|_| upper && text.len() <= 32)
-        .ok_or_else(|| "a method in upper case such as GET or POST".to_owned())
+    #[test]
+    fn an_endpoint_url_falls_into_its_parts() {
+        let long = format!("http://h/{}", "a".repeat(URL_MAX));
+        for (text, wanted) in [
+            ("http://h", Some((false, "h", 80, "h", "/"))),
+            (
+                "HTTPS://H.example./",
+                Some((true, "H.example.", 443, "H.example.", "/")),
+            ),
+            (
+                "http://my_svc:8000/a//b/",
+                Some((false, "my_svc", 8000, "my_svc:8000", "/a//b/")),
+            ),
+            (
+                "http://[::1]:1/%41",
+                Some((false, "::1", 1, "[::1]:1", "/%41")),
+            ),
+            (
+                "https://[fd00::1]",
+                Some((true, "fd00::1", 443, "[fd00::1]", "/")),
+            ),
+            (
+                "http://10.0.0.1/a;b=c,d",
+                Some((false, "10.0.0.1", 80, "10.0.0.1", "/a;b=c,d")),
+            ),
+            (long.as_str(), None),
+            ("//h/", None),
+            ("http:/h/", None),
+            ("http://h:80:80/", None),
+            ("http://h:+8/", None),
+            ("http://::1/", None),
+            ("http://[::1]x/", None),
+            ("http://[fe80::1%25eth0]/", None),
+            ("http://[10.0.0.1]/", None),
+            ("http://10.0.0/", None),
+            ("http://a..b/", None),
+            ("http://@h/", None),
+            ("http://h/#", None),
+            ("http://h?", None),
+            ("http://h\\x/", None),
+            ("http://h/%4", None),
+            ("http://h/\u{e9}", None),
+            ("http://h/a/..", None),
+        ] {
+            let target = url(text).ok();
+            let parts = target
+                .as_ref()
+                .map(|t| (t.tls, &*t.host, t.port, &*t.authority, &*t.path));
+            assert_eq!(parts, wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn urls_of_helpers_may_have_a_query() {
+        for (text, wanted) in [
+            ("https://h?a=1", Some("/?a=1")),
+            ("https://h/p?a=/../?", Some("/p?a=/../?")),
+            ("http://u@h/", None),
+            ("http://h/#a", None),
+        ] {
+            let path = http_url(text).ok().map(|target| target.path);
+            assert_eq!(path.as_deref(), wanted, "{text}");
+        }
+        for good in [
+            "http://localhost:1/",
+            "http://127.9.9.9/",
+            "http://[::1]/",
+            "https://h/",
+        ] {
+            assert!(safe_url(good).is_ok(), "{good}");
+        }
+        for bad in ["http://h/", "http://localhost.example/", "http://10.0.0.1/"] {
+            assert!(safe_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mail_servers_never_carry_a_password() {
+        let server = smtp_url("smtp://ops@example.com@mail.example.com").expect("good");
+        assert_eq!(server.user.as_deref(), Some("ops@example.com"));
+        assert_eq!((&*server.host, server.port), ("mail.example.com", 587));
+        assert_eq!(smtp_url("smtps://m/").map(|server| server.port), Ok(465));
+        for bad in [
+            "smtp://u:p@m",
+            "smtp://@m",
+            "smtp://m/x",
+            "http://m",
+            "smtp://",
+        ] {
+            assert!(smtp_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn origins_are_as_browsers_send_them() {
+        for (text, wanted) in [
+            ("https://App.Example.com", Some("https://app.example.com")),
+            ("http://localhost:3000", Some("http://localhost:3000")),
+            (
+                "chrome-extension://abcdef",
+                Some("chrome-extension://abcdef"),
+            ),
+            ("https://a/", None),
+            ("https://u@a", None),
+            ("a.example", None),
+            ("null", None),
+            ("*", None),
+        ] {
+            let origin = origin(text).ok();
+            assert_eq!(
+                origin.as_ref().and_then(|o| o.to_str().ok()),
+                wanted,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_bare_address_is_a_network_of_one() {
+        for (text, wanted) in [
+            ("192.0.2.7", Some("192.0.2.7/32")),
+            ("::1", Some("::1/128")),
+            ("10.1.2.3/8", Some("10.0.0.0/8")),
+            ("10.0.0.0/33", None),
+            ("10.0.0", None),
+            ("h", None),
+        ] {
+            let network = network(text).ok().map(|network| network.to_string());
+            assert_eq!(network.as_deref(), wanted, "{text}");
+        }
+    }
 }
