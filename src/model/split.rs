@@ -225,7 +225,6 @@ impl Strata {
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
         reason = "numbers within one round stay far below 2^53 and the floor is wanted"
     )]
     fn place(&self, stratum: u64, rounds_before: u64, tickets_before: u64) -> u64 {
@@ -234,7 +233,7 @@ impl Strata {
             / (1u64 << 53) as f64;
         let jitter = 0.5 + (jitter - 0.5) * self.span;
         // A neighbour may lie one stratum before this round.
-        let within = stratum as i64 - rounds_before as i64;
+        let within = stratum.cast_signed() - rounds_before.cast_signed();
         let place = ((within as f64 + jitter) * self.sum as f64 / self.light as f64).floor();
         tickets_before.wrapping_add_signed(place as i64)
     }
@@ -255,6 +254,7 @@ mod tests {
     use super::*;
 
     /// Draws `requests` tickets; the farthest that any count ever was from its share.
+    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
     fn worst_deviation(weights: &[u32], seed: u64, requests: u64) -> f64 {
         let split = Split::new(weights.iter().copied().enumerate(), seed).expect("a weight");
         let sum: f64 = weights.iter().copied().map(f64::from).sum();
@@ -351,6 +351,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
     fn counts_are_exact_when_8_threads_draw() {
         const EACH: u64 = 6_251;
         let weights = [70_u32, 20, 7, 3];

@@ -166,7 +166,7 @@ fn shard_of(name: &str) -> usize {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    (hash ^ (hash >> 32)) as usize % SHARDS
+    usize::from((hash ^ (hash >> 32)).to_le_bytes()[0]) % SHARDS
 }
 
 /// Routes, arranged for finding: see `policy::route`.

@@ -1,0 +1,193 @@
+//! Builds one service of the table, and carries over from the one before whatever stayed the same:
+//! counters, turns, connections.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::{HeaderValue, Uri};
+
+use super::judge::Shares;
+use crate::model::endpoint::{Duty, EndpointSpec, Endpoints};
+use crate::model::name::{Name, VersionName};
+use crate::model::settings::{Effective, Transport};
+use crate::model::split::Split;
+use crate::model::table::{Endpoint, Service, Version};
+
+/// What a service is built from.
+pub(super) struct Plan<'a> {
+    pub(super) name: &'a Name,
+    pub(super) settings: Arc<Effective>,
+    /// The endpoints in force, if any.
+    pub(super) endpoints: Option<&'a Endpoints>,
+    pub(super) shares: &'a Shares,
+    pub(super) misconfigured: Option<Box<str>>,
+    /// The service as it is in the table now.
+    pub(super) before: Option<&'a Arc<Service>>,
+    pub(super) seed: u64,
+}
+
+/// The service; the very one from before where nothing is different. `pools` counts the numbers
+/// of connection pools given out.
+pub(super) fn service(plan: Plan<'_>, pools: &mut u64) -> Arc<Service> {
+    let before = plan.before.map(Arc::as_ref);
+    let settings = match before.map(|before| &before.settings) {
+        Some(same) if *same == plan.settings => Arc::clone(same),
+        _ => Arc::clone(&plan.settings),
+    };
+    let reuse = Reuse {
+        before,
+        transport: &settings.transport,
+    };
+    let versions: Vec<Arc<Version>> = by_version(plan.endpoints)
+        .into_iter()
+        .map(|(name, specs)| {
+            let weight = plan.shares.get(name).copied().unwrap_or_default();
+            reuse.version(name, weight, &specs, pools)
+        })
+        .collect();
+    let split = split(&versions, before, plan.seed);
+    let service = Service {
+        name: plan.name.clone(),
+        settings,
+        versions,
+        split,
+        misconfigured: plan.misconfigured,
+    };
+    match plan.before {
+        Some(same) if is_same(same, &service) => Arc::clone(same),
+        _ => Arc::new(service),
+    }
+}
+
+/// Endpoints that are not off, by version, `base` first.
+fn by_version(endpoints: Option<&Endpoints>) -> Vec<(&VersionName, Vec<&EndpointSpec>)> {
+    let mut versions: BTreeMap<&VersionName, Vec<&EndpointSpec>> = BTreeMap::new();
+    let specs = endpoints.into_iter().flat_map(Endpoints::values);
+    for spec in specs.filter(|spec| spec.duty != Duty::Off) {
+        versions.entry(&spec.version).or_default().push(spec);
+    }
+    let mut versions: Vec<_> = versions.into_iter().collect();
+    versions.sort_by_key(|(name, _)| !name.is_base());
+    versions
+}
+
+/// What may be carried over.
+struct Reuse<'a> {
+    before: Option<&'a Service>,
+    transport: &'a Transport,
+}
+
+impl Reuse<'_> {
+    fn version(
+        &self,
+        name: &VersionName,
+        weight: u32,
+        specs: &[&EndpointSpec],
+        pools: &mut u64,
+    ) -> Arc<Version> {
+        let before = self.before.and_then(|service| {
+            let mut versions = service.versions.iter();
+            versions.find(|version| version.name == *name)
+        });
+        let endpoints: Vec<Arc<Endpoint>> = specs
+            .iter()
+            .map(|spec| self.endpoint(spec, pools))
+            .collect();
+        if let Some(same) = before
+            && same.weight == weight
+            && all_same(&same.endpoints, &endpoints)
+        {
+            return Arc::clone(same);
+        }
+        Arc::new(Version {
+            name: name.clone(),
+            name_header: HeaderValue::from_str(name.as_str())
+                .expect("a name is letters, digits and a few signs"),
+            weight,
+            endpoints,
+            rotor: before.map_or_else(Arc::default, |before| Arc::clone(&before.rotor)),
+        })
+    }
+
+    fn endpoint(&self, spec: &EndpointSpec, pools: &mut u64) -> Arc<Endpoint> {
+        let before = self.before.and_then(|service| find(service, spec));
+        let transport_stays = self
+            .before
+            .is_some_and(|service| service.settings.transport == *self.transport);
+        let pool_before = before
+            .filter(|before| transport_stays && before.spec.target == spec.target)
+            .map(|before| before.pool);
+        if let Some(same) = before
+            && pool_before.is_some()
+            && same.spec == *spec
+        {
+            return Arc::clone(same);
+        }
+        Arc::new(Endpoint {
+            spec: spec.clone(),
+            uri: Uri::try_from(&*spec.target.path).expect("decode takes only paths of requests"),
+            host: HeaderValue::from_str(&spec.target.authority)
+                .expect("decode takes only visible ASCII in an authority"),
+            pool: pool_before.unwrap_or_else(|| {
+                *pools += 1;
+                *pools
+            }),
+            live: before.map_or_else(Arc::default, |before| Arc::clone(&before.live)),
+        })
+    }
+}
+
+/// The endpoint of the same URL, whichever version it served.
+fn find<'a>(service: &'a Service, spec: &EndpointSpec) -> Option<&'a Arc<Endpoint>> {
+    let at = |version: &'a Arc<Version>| {
+        let endpoints = &version.endpoints;
+        let at = endpoints.binary_search_by(|endpoint| endpoint.spec.url.cmp(&spec.url));
+        endpoints.get(at.ok()?)
+    };
+    service.versions.iter().find_map(at)
+}
+
+/// The split from before where the same versions have the same weights, wherever they stand now.
+fn split(versions: &[Arc<Version>], before: Option<&Service>, seed: u64) -> Option<Arc<Split>> {
+    if let Some(before) = before
+        && let Some(split) = &before.split
+        && weighted(&before.versions).eq(weighted(versions))
+    {
+        let positions = positions(versions);
+        return Some(if positions.iter().eq(split.positions()) {
+            Arc::clone(split)
+        } else {
+            Arc::new(split.moved(positions))
+        });
+    }
+    let weights = versions.iter().map(|version| version.weight).enumerate();
+    Split::new(weights, seed).map(Arc::new)
+}
+
+fn weighted(versions: &[Arc<Version>]) -> impl Iterator<Item = (&VersionName, u32)> {
+    let weights = versions
+        .iter()
+        .map(|version| (&version.name, version.weight));
+    weights.filter(|(_, weight)| *weight > 0)
+}
+
+fn positions(versions: &[Arc<Version>]) -> Vec<usize> {
+    let numbered = versions.iter().enumerate();
+    let weighted = numbered.filter(|(_, version)| version.weight > 0);
+    weighted.map(|(position, _)| position).collect()
+}
+
+fn is_same(a: &Service, b: &Service) -> bool {
+    let split_is_same = match (&a.split, &b.split) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    };
+    split_is_same
+        && Arc::ptr_eq(&a.settings, &b.settings)
+        && all_same(&a.versions, &b.versions)
+        && a.misconfigured == b.misconfigured
+}
+
+fn all_same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}

@@ -1,0 +1,379 @@
+//! The book of all configuration objects: what stands in Redis, what of it is in force, and what
+//! is wrong with the rest.
+//!
+//! Invariant: a mistake in one object never changes what is in force for another.
+
+mod build;
+mod judge;
+mod precedence;
+mod routes;
+mod settle;
+mod slot;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+pub use snapshot::Snapshot;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem::{Discriminant, discriminant};
+use std::sync::Arc;
+
+use super::decode::{ConfigError, Raw};
+use super::keys::{Keys, Object};
+use super::name::Name;
+use super::table::Table;
+use slot::{Good, Slot};
+
+/// The most objects of one kind: services, routes, tokens, ...; those beyond are mistakes.
+pub const OBJECTS_MAX: usize = 100_000;
+
+/// The most keys with bad names that are named at a time.
+const BAD_NAMES_MAX: usize = 1_000;
+
+/// How we came to look at an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// A notification named the key: an absence is an order.
+    Named,
+    /// Seen by reading: what an absence means depends on what else stands (see `Extent`).
+    Read,
+}
+
+/// How much of what is known a batch of readings covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Some objects: an absence that no notification named is not obeyed but reported as
+    /// `Applied::suspicious`.
+    Part,
+    /// Everything known and everything found: absences are orders, unless nothing that stood
+    /// before still stands. The first such batch makes the table a loaded one.
+    All,
+}
+
+/// One object as it was just read.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Which object.
+    pub object: Object,
+    /// What stands there now.
+    pub raw: Raw,
+    /// How we came to look.
+    pub sight: Sight,
+}
+
+/// What a batch of readings led to.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The next table, where anything in force changed.
+    pub table: Option<Arc<Table>>,
+    /// What changed, one short text each, for the log and the event: `service ner`, `route a`, ...
+    pub changed: Vec<String>,
+    /// Errors that are new or have a new text.
+    pub errors_new: Vec<ConfigError>,
+    /// Places (`ConfigError::place`) whose errors are gone.
+    pub errors_gone: Vec<String>,
+    /// Set when this batch began (`true`) or ended (`false`) the state in which everything known
+    /// vanished without an order.
+    pub vanished: Option<bool>,
+    /// A batch of `Extent::Part` missed something that no notification named: read everything.
+    pub suspicious: bool,
+}
+
+/// All objects.
+#[derive(Debug)]
+pub struct Config {
+    keys: Keys,
+    table: Arc<Table>,
+    slots: BTreeMap<Object, Slot>,
+    /// Objects that are in force although they are gone.
+    vanished: BTreeSet<Object>,
+    /// Routes in force, and whether they are in the table.
+    routes: BTreeMap<Name, routes::RouteState>,
+    defaults: settle::Defaults,
+    /// Errors by the object that has them.
+    errors: BTreeMap<Object, Vec<ConfigError>>,
+    /// Keys of our kinds whose names break the form.
+    bad_names: BTreeMap<String, ConfigError>,
+    vanished_notice: Option<ConfigError>,
+    /// How many objects of each kind are decoded.
+    counts: HashMap<Discriminant<Object>, usize>,
+    objects_max: usize,
+    /// The sum of the marks of all slots.
+    digest: u128,
+    /// Counts batches.
+    batch: u64,
+    /// Counts connection pools.
+    pools: u64,
+}
+
+/// What one batch touches on its way.
+struct Batch {
+    seed: u64,
+    /// The table is loaded from now on.
+    load: bool,
+    was_vanished: bool,
+    /// Objects to judge and name anew.
+    touched: BTreeSet<Object>,
+    /// Objects whose state in force is another one.
+    changed: BTreeSet<Object>,
+}
+
+impl Config {
+    /// An empty book: its table is revision 0 and not loaded.
+    #[must_use]
+    pub fn new(keys: Keys) -> Self {
+        Self {
+            keys,
+            table: Arc::default(),
+            slots: BTreeMap::new(),
+            vanished: BTreeSet::new(),
+            routes: BTreeMap::new(),
+            defaults: settle::Defaults::default(),
+            errors: BTreeMap::new(),
+            bad_names: BTreeMap::new(),
+            vanished_notice: None,
+            counts: HashMap::new(),
+            objects_max: OBJECTS_MAX,
+            digest: 0,
+            batch: 0,
+            pools: 0,
+        }
+    }
+
+    /// Takes what was read. `seed` comes from the system's random source, new for every batch.
+    #[must_use]
+    pub fn apply(&mut self, readings: Vec<Reading>, extent: Extent, seed: u64) -> Applied {
+        let mut batch = self.begin(seed);
+        let mut missing = Vec::new();
+        for Reading { object, raw, sight } in readings {
+            match (raw, sight) {
+                (Raw::Absent, Sight::Named) => self.drop_object(&object, &mut batch),
+                (Raw::Absent, Sight::Read) => missing.push(object),
+                (raw, sight) => self.take(object, raw, sight, &mut batch),
+            }
+        }
+        missing.retain(|object| self.is_missed(object));
+        let suspicious = extent == Extent::Part && !missing.is_empty();
+        if extent == Extent::All {
+            batch.load = true;
+            self.resolve(missing, &mut batch);
+        }
+        Applied {
+            suspicious,
+            ..self.settle(batch)
+        }
+    }
+
+    /// Makes the table a loaded one, where a first complete load came in parts.
+    #[must_use]
+    pub fn mark_loaded(&mut self, seed: u64) -> Applied {
+        let mut batch = self.begin(seed);
+        batch.load = true;
+        self.settle(batch)
+    }
+
+    /// Drops everything that vanished without an order.
+    #[must_use]
+    pub fn forget_vanished(&mut self, seed: u64) -> Applied {
+        let mut batch = self.begin(seed);
+        for object in std::mem::take(&mut self.vanished) {
+            self.drop_object(&object, &mut batch);
+        }
+        self.settle(batch)
+    }
+
+    /// The table now.
+    #[must_use]
+    pub fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table)
+    }
+
+    /// All objects that were seen and not deleted, also what vanished: what to read again.
+    pub fn known(&self) -> impl Iterator<Item = &Object> {
+        self.slots.keys()
+    }
+
+    /// All that is wrong.
+    pub fn errors(&self) -> impl Iterator<Item = &ConfigError> {
+        let objects = self.errors.values().flatten();
+        objects
+            .chain(self.bad_names.values())
+            .chain(&self.vanished_notice)
+    }
+
+    /// Whether something that vanished without an order is still in force.
+    #[must_use]
+    pub fn is_vanished(&self) -> bool {
+        !self.vanished.is_empty()
+    }
+
+    /// Names a key of our kinds whose name breaks the form.
+    #[must_use]
+    pub fn note_bad_name(&mut self, key: &str) -> Applied {
+        let mut applied = Applied::default();
+        let key = bounded(key);
+        if self.bad_names.len() < BAD_NAMES_MAX && !self.bad_names.contains_key(key) {
+            let error = bad_name(&self.keys, key);
+            self.bad_names.insert(key.to_owned(), error.clone());
+            applied.errors_new.push(error);
+        }
+        applied
+    }
+
+    /// Takes back `note_bad_name`, when the key is gone.
+    #[must_use]
+    pub fn clear_bad_name(&mut self, key: &str) -> Applied {
+        let mut applied = Applied::default();
+        if let Some(error) = self.bad_names.remove(bounded(key)) {
+            let place = error.place();
+            if !self.bad_names.values().any(|other| other.place() == place) {
+                applied.errors_gone.push(place);
+            }
+        }
+        applied
+    }
+
+    /// The keys noted as bad names, to see whether they still stand.
+    pub fn bad_names(&self) -> impl Iterator<Item = &str> {
+        self.bad_names.keys().map(String::as_str)
+    }
+
+    fn begin(&mut self, seed: u64) -> Batch {
+        self.batch += 1;
+        Batch {
+            seed,
+            load: false,
+            was_vanished: self.is_vanished(),
+            touched: BTreeSet::new(),
+            changed: BTreeSet::new(),
+        }
+    }
+
+    fn take(&mut self, object: Object, raw: Raw, sight: Sight, batch: &mut Batch) {
+        let returned = self.vanished.remove(&object);
+        let served = self.absence_is_good(&object);
+        let is_new = !self.slots.contains_key(&object);
+        let slot = self
+            .slots
+            .entry(object.clone())
+            .or_insert_with(|| Slot::new(self.batch));
+        let same = slot.stands_as(&raw);
+        slot.seen = self.batch;
+        if sight == Sight::Named || returned || !same {
+            slot.written = self.batch;
+        }
+        if same {
+            return;
+        }
+        let count = self.counts.entry(discriminant(&object)).or_default();
+        let uncounted = is_new || slot.surplus;
+        slot.surplus = uncounted && *count >= self.objects_max;
+        if slot.surplus {
+            slot.refuse_surplus(&self.keys, &object, self.objects_max);
+        } else {
+            *count += usize::from(uncounted);
+            slot.take(&self.keys, &object, raw);
+        }
+        if is_new && served && slot.is_refused() {
+            slot.good = Good::Absence;
+        }
+        batch.touched.insert(object);
+    }
+
+    /// Whether the absence of an object is a good state that is in force.
+    fn absence_is_good(&self, object: &Object) -> bool {
+        let service = |name: &Name| self.table.services.get(name.as_str());
+        let serves = |name| service(name).is_some_and(|service| service.misconfigured.is_none());
+        self.table.loaded
+            && match object {
+                Object::Defaults => true,
+                Object::Service(name) => serves(name),
+                _ => false,
+            }
+    }
+
+    /// Whether an object should have been there.
+    fn is_missed(&self, object: &Object) -> bool {
+        let slot = self.slots.get(object);
+        slot.is_some_and(|slot| !slot.is_deleted() && slot.seen < self.batch)
+            && !self.vanished.contains(object)
+    }
+
+    /// What to make of objects that are gone without an order, after everything was read. That
+    /// something was deleted shows in what stood before and still stands: it must have been
+    /// written before the missing ones were last seen, for what was written later may have been
+    /// written after everything was flushed.
+    fn resolve(&mut self, missing: Vec<Object>, batch: &mut Batch) {
+        let slot_of = |object| self.slots.get(object).map(|slot| slot.seen);
+        let Some(last_seen) = missing.iter().filter_map(slot_of).max() else {
+            return;
+        };
+        let still_stands =
+            (self.slots.values()).any(|slot| slot.seen == self.batch && slot.written <= last_seen);
+        if still_stands {
+            for object in &missing {
+                self.drop_object(object, batch);
+            }
+        } else {
+            self.vanished.extend(missing);
+        }
+    }
+
+    /// Obeys a deletion. Weights whose absence may not fit wait for the judgement.
+    fn drop_object(&mut self, object: &Object, batch: &mut Batch) {
+        self.vanished.remove(object);
+        let Some(slot) = self.slots.get_mut(object) else {
+            return;
+        };
+        batch.touched.insert(object.clone());
+        if matches!(object, Object::Weights(_)) && slot.in_force().is_some() {
+            slot.delete();
+        } else {
+            self.remove(object, batch);
+        }
+    }
+
+    fn remove(&mut self, object: &Object, batch: &mut Batch) {
+        let Some(slot) = self.slots.remove(object) else {
+            return;
+        };
+        self.digest = self.digest.wrapping_sub(slot.mark);
+        if slot.mark != 0 {
+            batch.changed.insert(object.clone());
+        }
+        if !slot.surplus
+            && let Some(count) = self.counts.get_mut(&discriminant(object))
+        {
+            *count -= 1;
+        }
+    }
+}
+
+/// The part of a key that is kept of a bad name.
+fn bounded(key: &str) -> &str {
+    const LONGEST: usize = 256;
+    key.get(..key.floor_char_boundary(LONGEST)).unwrap_or(key)
+}
+
+fn bad_name(keys: &Keys, key: &str) -> ConfigError {
+    let tokens = format!("{}token:", keys.prefix());
+    // The name may be the token itself, written where its hash belongs.
+    let (shown, wanted) = if key.starts_with(&tokens) {
+        let shown = format!("{tokens}…");
+        (
+            shown,
+            "the SHA-256 of the token as 64 lower-case hex digits",
+        )
+    } else {
+        (
+            key.to_owned(),
+            "a name of 1 to 128 letters, digits, and after the first also _ . -",
+        )
+    };
+    ConfigError {
+        key: shown,
+        field: None,
+        message: format!("the key wants {wanted}"),
+    }
+}
