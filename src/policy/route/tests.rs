@@ -61,8 +61,11 @@ fn ask(index: &RouteIndex, request: &str) -> Result<Option<(usize, String)>, Bad
     }))
 }
 
-/// The position and upstream path of each path, or why not.
-fn check(routes: &[&str], cases: &[(&str, Result<Option<(usize, &str)>, BadTarget>)]) {
+/// Position and upstream path.
+type Found<'p> = Result<Option<(usize, &'p str)>, BadTarget>;
+
+/// What becomes of each path.
+fn check(routes: &[&str], cases: &[(&str, Found<'_>)]) {
     let index = index(routes);
     for (path, want) in cases {
         let want = want.map(|found| found.map(|(id, path)| (id, path.to_owned())));

@@ -126,11 +126,9 @@ fn rewrite(
         return Ok(template.to_owned());
     };
     let groups = regex.captures(written).ok_or(BadTarget::NoPath)?;
-    let new = fill(
-        template,
-        |literal| literal.into(),
-        |group| path::encoded(groups.get(group).map_or("", |found| found.as_str())),
-    );
+    let new = fill(template, Cow::from, |group| {
+        path::encoded(groups.get(group).map_or("", |found| found.as_str()))
+    });
     if !new.starts_with('/') {
         return Err(BadTarget::NoPath);
     }

@@ -1,0 +1,92 @@
+//! What every request pays before its service is known: the scan of a body, the search for a route.
+#![allow(missing_docs, reason = "the macros of criterion make public functions")]
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use http::{HeaderMap, Method};
+use smartlink::model::name::Name;
+use smartlink::model::route;
+use smartlink::model::table::RouteIndex;
+use smartlink::policy::route::{RequestFacts, find};
+use smartlink::policy::scan::name_of;
+
+fn scan(c: &mut Criterion) {
+    let text = |len: usize| {
+        format!(
+            r#"{{"server_name":"test_server","params":{{}},"data":["{}"]}}"#,
+            "x".repeat(len)
+        )
+    };
+    let numbers: Vec<_> = (0..50_000).map(|n| format!("0.{n:06}")).collect();
+    let records = r#"{"id":17,"text":"Unter den Linden 1, Berlin","ok":true},"#.repeat(35);
+    let records = records.trim_end_matches(',');
+    let bodies = [
+        ("60 B", text(7)),
+        ("2 KiB text", text(2000)),
+        (
+            "2 KiB records",
+            format!(r#"{{"server_name":"test_server","data":[{records}]}}"#),
+        ),
+        ("1 MiB text", text(1 << 20)),
+        (
+            "1 MiB beyond ASCII",
+            text(0).replace("\"\"", &format!("\"{}\"", "\u{5730}".repeat(350_000))),
+        ),
+        (
+            "400 KiB numbers",
+            format!(r#"{{"server_name":"x","data":[{}]}}"#, numbers.join(",")),
+        ),
+    ];
+    let mut group = c.benchmark_group("scan");
+    for (name, body) in &bodies {
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_function(*name, |b| b.iter(|| name_of(black_box(body.as_bytes()))));
+    }
+    group.finish();
+}
+
+/// So many routes, half of them prefixes, half exact.
+fn index(routes: usize) -> RouteIndex {
+    let service = |n: usize| Name::parse(&format!("s{n}")).expect("a name");
+    let fields = |n: usize| {
+        let end = if n.is_multiple_of(2) { "/" } else { "" };
+        BTreeMap::from([
+            ("service".to_owned(), format!("s{n}")),
+            ("path".to_owned(), format!("/api/v1/s{n}{end}")),
+        ])
+    };
+    let decoded = (0..routes).filter_map(|n| route::decode("bench", &service(n), &fields(n)).0);
+    RouteIndex::new(decoded.map(Arc::new).collect())
+}
+
+fn search(c: &mut Criterion) {
+    let mut group = c.benchmark_group("find a route");
+    let headers = HeaderMap::new();
+    for routes in [10, 1000] {
+        let index = index(routes);
+        for (kind, path) in [
+            ("prefix", "/api/v1/s4/items/17"),
+            ("exact", "/api/v1/s5"),
+            ("none", "/other/path/of/nobody"),
+            ("escaped", "/api/v1/s4/items/a%20b"),
+        ] {
+            let facts = RequestFacts {
+                method: &Method::GET,
+                host: "example.com",
+                path,
+                query: Some("a=1"),
+                headers: &headers,
+            };
+            group.bench_function(BenchmarkId::new(kind, routes), |b| {
+                b.iter(|| find(black_box(&index), black_box(&facts)));
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, scan, search);
+criterion_main!(benches);
