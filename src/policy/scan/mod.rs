@@ -11,6 +11,7 @@ mod nesting;
 mod number;
 mod text;
 mod utf8;
+mod wrong;
 
 use std::borrow::Cow;
 
@@ -18,6 +19,7 @@ use nesting::{Nest, Nesting};
 use number::Number;
 use text::{Role, Text};
 use utf8::Utf8;
+use wrong::Wrong;
 
 /// What is wrong with a body of the named entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,19 +47,6 @@ impl ScanError {
     pub fn is_syntax(self) -> bool {
         matches!(self, Self::InvalidJson(..) | Self::TooDeep)
     }
-
-    /// The same error, shown at this offset.
-    fn at(self, offset: u64) -> Self {
-        match self {
-            Self::InvalidJson(what, _) => Self::InvalidJson(what, offset),
-            other => other,
-        }
-    }
-}
-
-/// A mistake in the grammar; where it stands is added by whoever counts the bytes.
-fn wrong<T>(what: &'static str) -> Result<T, ScanError> {
-    Err(ScanError::InvalidJson(what, 0))
 }
 
 /// The name in a whole body; the same answer as a [`Scanner`] fed with it in any pieces.
@@ -104,8 +93,8 @@ enum Step {
     /// The inside of a text.
     Text,
     Number(Number),
-    /// The rest of `true`, `false` or `null`.
-    Literal(&'static [u8]),
+    /// The rest of `true`, `false` or `null`, its next byte lowest.
+    Literal(u32),
 }
 
 /// How far the name is known.
@@ -130,7 +119,7 @@ impl Scanner {
         Self {
             seen: 0,
             step: Step::Start,
-            text: Text::new(Role::Value),
+            text: Text::default(),
             nesting: Nesting::default(),
             utf8: Utf8::default(),
             name: Name::Unseen,
@@ -200,12 +189,14 @@ impl Scanner {
                 Step::Value | Step::FirstValue => self.value(byte).map(|()| rest = tail),
                 _ => self.punctuation(byte).map(|()| rest = tail),
             };
-            result.map_err(|error| error.at(self.seen + (piece.len() - rest.len()) as u64))?;
+            if let Err(wrong) = result {
+                return Err(wrong.at(self.seen + (piece.len() - rest.len()) as u64));
+            }
         }
         Ok(())
     }
 
-    fn inside_text(&mut self, rest: &mut &[u8]) -> Result<(), ScanError> {
+    fn inside_text(&mut self, rest: &mut &[u8]) -> Result<(), Wrong> {
         if !self.text.read(rest)? {
             return Ok(());
         }
@@ -218,7 +209,7 @@ impl Scanner {
                     self.name = Name::Announced;
                     Step::Colon
                 }
-                Name::Announced | Name::Known(_) => return Err(ScanError::DuplicateName),
+                Name::Announced | Name::Known(_) => return Err(Wrong::DuplicateName),
             },
             Role::Name => {
                 self.name = Name::Known(self.text.take_name());
@@ -228,16 +219,18 @@ impl Scanner {
         Ok(())
     }
 
-    fn inside_literal(&mut self, to_come: &'static [u8], byte: u8) -> Result<(), ScanError> {
-        self.step = match to_come.split_first() {
-            Some((want, [])) if *want == byte => Step::Next,
-            Some((want, more)) if *want == byte => Step::Literal(more),
-            _ => return wrong("no such literal"),
+    fn inside_literal(&mut self, to_come: u32, byte: u8) -> Result<(), Wrong> {
+        if to_come & 0xff != u32::from(byte) {
+            return Err(Wrong::NoLiteral);
+        }
+        self.step = match to_come >> 8 {
+            0 => Step::Next,
+            more => Step::Literal(more),
         };
         Ok(())
     }
 
-    fn value(&mut self, byte: u8) -> Result<(), ScanError> {
+    fn value(&mut self, byte: u8) -> Result<(), Wrong> {
         if is_space(byte) {
             return Ok(());
         }
@@ -247,8 +240,8 @@ impl Scanner {
                     self.open_text(Role::Name);
                     Ok(())
                 }
-                _ if begins_value(byte) => Err(ScanError::NameNotText),
-                _ => wrong("no value"),
+                _ if begins_value(byte) => Err(Wrong::NameNotText),
+                _ => Err(Wrong::NoValue),
             };
         }
         match byte {
@@ -256,18 +249,18 @@ impl Scanner {
             b'{' => return self.open(Nest::Object),
             b'[' => return self.open(Nest::Array),
             b']' if self.step == Step::FirstValue => self.close(),
-            b't' => self.step = Step::Literal(b"rue"),
-            b'f' => self.step = Step::Literal(b"alse"),
-            b'n' => self.step = Step::Literal(b"ull"),
+            b't' => self.step = Step::Literal(u32::from_le_bytes(*b"rue\0")),
+            b'f' => self.step = Step::Literal(u32::from_le_bytes(*b"alse")),
+            b'n' => self.step = Step::Literal(u32::from_le_bytes(*b"ull\0")),
             _ => match Number::begin(byte) {
                 Some(number) => self.step = Step::Number(number),
-                None => return wrong("no value"),
+                None => return Err(Wrong::NoValue),
             },
         }
         Ok(())
     }
 
-    fn punctuation(&mut self, byte: u8) -> Result<(), ScanError> {
+    fn punctuation(&mut self, byte: u8) -> Result<(), Wrong> {
         match (self.step, byte) {
             (_, byte) if is_space(byte) => {}
             (Step::FirstKey | Step::Key, b'"') => {
@@ -287,21 +280,21 @@ impl Scanner {
             (Step::Next, b'}') if self.nesting.innermost() == Nest::Object => self.close(),
             (Step::Next, b']') if self.nesting.innermost() == Nest::Array => self.close(),
             (Step::Start, b'{') => return self.open(Nest::Object),
-            (Step::Start, _) => return wrong("no object"),
-            (Step::FirstKey | Step::Key, _) => return wrong("no key"),
-            (Step::Colon, _) => return wrong("no colon after a key"),
-            (Step::End, _) => return wrong("more after the object"),
-            _ => return wrong("neither a comma nor an end"),
+            (Step::Start, _) => return Err(Wrong::NoObject),
+            (Step::FirstKey | Step::Key, _) => return Err(Wrong::NoKey),
+            (Step::Colon, _) => return Err(Wrong::NoColon),
+            (Step::End, _) => return Err(Wrong::After),
+            _ => return Err(Wrong::NoNext),
         }
         Ok(())
     }
 
     fn open_text(&mut self, role: Role) {
-        self.text = Text::new(role);
+        self.text.open(role);
         self.step = Step::Text;
     }
 
-    fn open(&mut self, nest: Nest) -> Result<(), ScanError> {
+    fn open(&mut self, nest: Nest) -> Result<(), Wrong> {
         self.nesting.open(nest)?;
         self.step = match nest {
             Nest::Object => Step::FirstKey,
@@ -319,6 +312,7 @@ impl Scanner {
     }
 }
 
+#[inline]
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }

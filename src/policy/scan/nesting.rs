@@ -1,6 +1,6 @@
 //! Which objects and arrays are open: one bit a level.
 
-use super::ScanError;
+use super::wrong::Wrong;
 
 /// The deepest nesting; its stack takes 8 KiB.
 pub(super) const DEPTH_MAX: u32 = 65_536;
@@ -36,9 +36,9 @@ impl Nesting {
         }
     }
 
-    pub(super) fn open(&mut self, nest: Nest) -> Result<(), ScanError> {
+    pub(super) fn open(&mut self, nest: Nest) -> Result<(), Wrong> {
         if self.depth == DEPTH_MAX {
-            return Err(ScanError::TooDeep);
+            return Err(Wrong::TooDeep);
         }
         if self.depth > 0 && self.depth.is_multiple_of(u64::BITS) {
             self.outer.push(self.inner);
@@ -75,7 +75,7 @@ mod tests {
         for level in 0..DEPTH_MAX {
             nesting.open(kind(level)).unwrap();
         }
-        assert_eq!(nesting.open(Nest::Array), Err(ScanError::TooDeep));
+        assert_eq!(nesting.open(Nest::Array), Err(Wrong::TooDeep));
         for level in (0..DEPTH_MAX).rev() {
             assert_eq!(nesting.innermost(), kind(level), "level {level}");
             nesting.close();

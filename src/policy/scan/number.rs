@@ -1,6 +1,6 @@
 //! Numbers of JSON, byte by byte.
 
-use super::{ScanError, wrong};
+use super::wrong::Wrong;
 
 /// Where in a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Number {
     }
 
     /// Reads on; `None` means that the number ended before what is left.
-    pub(super) fn read(mut self, rest: &mut &[u8]) -> Result<Option<Self>, ScanError> {
+    pub(super) fn read(mut self, rest: &mut &[u8]) -> Result<Option<Self>, Wrong> {
         while let Some((&byte, tail)) = rest.split_first() {
             self = match (self, byte) {
                 (Self::Minus, b'0') => Self::Zero,
@@ -38,12 +38,21 @@ impl Number {
                 (Self::Exponent, b'+' | b'-') => Self::Sign,
                 (Self::Exponent | Self::Sign | Self::Power, b'0'..=b'9') => Self::Power,
                 (Self::Minus | Self::Point | Self::Exponent | Self::Sign, _) => {
-                    return wrong("a number lacks a digit");
+                    return Err(Wrong::NoDigit);
                 }
                 (Self::Zero | Self::Whole | Self::Fraction | Self::Power, _) => return Ok(None),
             };
-            *rest = tail;
+            // A run of digits stays where it is.
+            *rest = match self {
+                Self::Whole | Self::Fraction | Self::Power => after_digits(tail),
+                _ => tail,
+            };
         }
         Ok(Some(self))
     }
+}
+
+fn after_digits(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().position(|byte| !byte.is_ascii_digit());
+    bytes.get(end.unwrap_or(bytes.len())..).unwrap_or_default()
 }

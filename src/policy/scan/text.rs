@@ -1,6 +1,6 @@
 //! Texts of JSON: passed over quickly, kept only where they matter.
 
-use super::{ScanError, wrong};
+use super::wrong::Wrong;
 
 /// The key whose value names the service.
 const KEY: &[u8] = b"server_name";
@@ -12,9 +12,10 @@ const NAME_KEPT: usize = 1024;
 const NARROW: usize = 16;
 
 /// What a text is to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Role {
     /// A value that is passed over.
+    #[default]
     Value,
     /// A key below the top level.
     Key,
@@ -25,8 +26,9 @@ pub(super) enum Role {
 }
 
 /// Where in an escape.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 enum Inside {
+    #[default]
     Plain,
     /// After a backslash.
     Escape,
@@ -35,7 +37,7 @@ enum Inside {
 }
 
 /// A text being read, from behind its opening quote.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Text {
     pub(super) role: Role,
     inside: Inside,
@@ -50,15 +52,11 @@ pub(super) struct Text {
 }
 
 impl Text {
-    pub(super) fn new(role: Role) -> Self {
-        Self {
-            role,
-            inside: Inside::Plain,
-            unit: 0,
-            high: None,
-            shown: Some(0),
-            kept: Vec::new(),
-        }
+    /// Begins anew, behind an opening quote.
+    pub(super) fn open(&mut self, role: Role) {
+        self.role = role;
+        self.inside = Inside::Plain;
+        self.shown = Some(0);
     }
 
     /// Whether the key that ended is the one that names the service.
@@ -77,7 +75,7 @@ impl Text {
     }
 
     /// Reads on; true once the closing quote was read.
-    pub(super) fn read(&mut self, rest: &mut &[u8]) -> Result<bool, ScanError> {
+    pub(super) fn read(&mut self, rest: &mut &[u8]) -> Result<bool, Wrong> {
         while let Some((&byte, tail)) = rest.split_first() {
             match self.inside {
                 Inside::Plain if byte == b'"' => {
@@ -86,7 +84,7 @@ impl Text {
                     return Ok(true);
                 }
                 Inside::Plain if byte == b'\\' => self.inside = Inside::Escape,
-                Inside::Plain if byte < 0x20 => return wrong("a control character in a text"),
+                Inside::Plain if byte < 0x20 => return Err(Wrong::Control),
                 Inside::Plain => {
                     self.refuse_half_pair()?;
                     let (plain, after) = rest.split_at(plain_len(rest));
@@ -102,7 +100,7 @@ impl Text {
         Ok(false)
     }
 
-    fn escape(&mut self, byte: u8) -> Result<(), ScanError> {
+    fn escape(&mut self, byte: u8) -> Result<(), Wrong> {
         let meant = match byte {
             b'u' => {
                 self.inside = Inside::Hex(4);
@@ -115,7 +113,7 @@ impl Text {
             b'n' => b'\n',
             b'r' => b'\r',
             b't' => b'\t',
-            _ => return wrong("no such escape"),
+            _ => return Err(Wrong::NoEscape),
         };
         self.refuse_half_pair()?;
         self.keep(&[meant]);
@@ -123,12 +121,12 @@ impl Text {
         Ok(())
     }
 
-    fn hex(&mut self, byte: u8, left: u8) -> Result<(), ScanError> {
+    fn hex(&mut self, byte: u8, left: u8) -> Result<(), Wrong> {
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
             b'a'..=b'f' => byte - b'a' + 10,
             b'A'..=b'F' => byte - b'A' + 10,
-            _ => return wrong("no hexadecimal digit"),
+            _ => return Err(Wrong::NoHexDigit),
         };
         self.unit = self.unit << 4 | u16::from(digit);
         self.inside = if left > 1 {
@@ -141,7 +139,7 @@ impl Text {
     }
 
     /// Takes a unit of UTF-16, which may be half a character.
-    fn end_unit(&mut self) -> Result<(), ScanError> {
+    fn end_unit(&mut self) -> Result<(), Wrong> {
         match self.role {
             Role::Value | Role::Key => return Ok(()),
             Role::TopKey | Role::Name => {}
@@ -158,15 +156,15 @@ impl Text {
                 {
                     self.high = Some(self.unit);
                 }
-                Err(_) => return wrong("half a surrogate pair"),
+                Err(_) => return Err(Wrong::HalfPair),
             }
         }
         Ok(())
     }
 
-    fn refuse_half_pair(&self) -> Result<(), ScanError> {
+    fn refuse_half_pair(&self) -> Result<(), Wrong> {
         match self.high {
-            Some(_) => wrong("half a surrogate pair"),
+            Some(_) => Err(Wrong::HalfPair),
             None => Ok(()),
         }
     }
