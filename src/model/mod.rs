@@ -6,6 +6,7 @@ pub mod alert;
 pub mod config;
 pub mod decode;
 pub mod endpoint;
+pub mod hash;
 pub mod issuer;
 pub mod keys;
 pub mod name;

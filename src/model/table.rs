@@ -10,6 +10,7 @@ use crossbeam_utils::CachePadded;
 use http::{HeaderValue, Uri};
 
 use super::endpoint::EndpointSpec;
+use super::hash::TextHasher;
 use super::name::{Name, ServiceName, VersionName};
 use super::path;
 use super::route::{PathMatch, Route};
@@ -112,7 +113,7 @@ pub struct Live {
 /// Services by name, in shards that tables share.
 #[derive(Clone, Debug)]
 pub struct Services {
-    shards: Vec<Arc<HashMap<ServiceName, Arc<Service>>>>,
+    shards: Vec<Arc<HashMap<ServiceName, Arc<Service>, TextHasher>>>,
 }
 
 impl Default for Services {
@@ -175,9 +176,9 @@ pub struct RouteIndex {
     /// All enabled routes whose service exists, the most specific first: a smaller position wins.
     pub routes: Vec<Arc<Route>>,
     /// Positions of routes with an exact path.
-    pub exact: HashMap<Box<str>, Vec<usize>>,
+    pub exact: HashMap<Box<str>, Vec<usize>, TextHasher>,
     /// Positions of routes with a path prefix, which ends in `/`.
-    pub prefix: HashMap<Box<str>, Vec<usize>>,
+    pub prefix: HashMap<Box<str>, Vec<usize>, TextHasher>,
     /// Positions of routes with `path_regex` or without a path: tried one by one.
     pub other: Vec<usize>,
     /// The length of the longest key of `prefix`: no longer one is looked up, however long and full

@@ -1,1 +1,185 @@
-//! The data plane.
+//! The data plane: one runtime a core, hyper on both sides, nothing shared that locks.
+//!
+//! Invariant: nothing here waits for Redis, for another thread, or for anything without a bound.
+
+mod body;
+mod client_io;
+mod connection;
+mod cors;
+mod entry;
+mod error;
+mod forward;
+mod framing;
+mod handler;
+mod headers;
+mod listener;
+mod routed;
+mod tunnel;
+mod upstream;
+mod worker;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::watch;
+
+use crate::model::table::Table;
+use worker::{Limits, Worker};
+
+/// How the data plane is to run.
+#[derive(Debug)]
+pub struct Options {
+    /// Addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// Sockets that were opened for us (systemd); where there are any, `listen` is not used.
+    pub inherited: Vec<TcpListener>,
+    /// Threads, at least 1.
+    pub threads: usize,
+    /// Path of the named entry.
+    pub entry: String,
+    /// How long a request's head may take to arrive.
+    pub header_timeout: Duration,
+    /// How long a connection may be quiet between requests.
+    pub idle_timeout: Duration,
+    /// What all bodies of the named entry hold together until their service is known, in bytes.
+    pub entry_buffer: u64,
+    /// Whose `x-forwarded-*` headers count.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long running requests may take to finish when the gateway stops.
+    pub drain_timeout: Duration,
+}
+
+/// Why the data plane cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A listening socket could not be opened.
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// A socket that was handed over cannot be used.
+    #[error("cannot use the inherited socket")]
+    Inherit(#[source] io::Error),
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// A data plane whose sockets are open, and which does not accept yet.
+#[derive(Debug)]
+pub struct Bound {
+    addresses: Vec<SocketAddr>,
+    /// For each thread its sockets.
+    sockets: Vec<Vec<TcpListener>>,
+    limits: Limits,
+    drain_timeout: Duration,
+}
+
+/// Opens the sockets.
+pub fn bind(options: Options) -> Result<Bound, Error> {
+    let threads = options.threads.max(1);
+    let mut addresses = Vec::new();
+    let mut sockets: Vec<Vec<TcpListener>> = (0..threads).map(|_| Vec::new()).collect();
+    let mut opened = Vec::new();
+    if options.inherited.is_empty() {
+        for address in options.listen {
+            opened.push(listener::open(address, threads).map_err(|e| Error::Listen(address, e))?);
+        }
+    } else {
+        for inherited in &options.inherited {
+            opened.push(listener::share(inherited, threads).map_err(Error::Inherit)?);
+        }
+    }
+    for copies in opened {
+        addresses.extend(copies.first().and_then(|socket| socket.local_addr().ok()));
+        for (thread, socket) in sockets.iter_mut().zip(copies) {
+            thread.push(socket);
+        }
+    }
+    let limits = Limits {
+        entry: options.entry.trim_end_matches('/').into(),
+        header_timeout_ms: millis(options.header_timeout),
+        idle_timeout_ms: millis(options.idle_timeout),
+        entry_buffer: options.entry_buffer,
+        trusted_proxies: options.trusted_proxies.into(),
+    };
+    Ok(Bound {
+        addresses,
+        sockets,
+        limits,
+        drain_timeout: options.drain_timeout,
+    })
+}
+
+impl Bound {
+    /// The addresses that are listened on, with their real ports.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Starts the threads; each request uses the table in force when it came.
+    pub fn start(self, table: &Arc<ArcSwap<Table>>) -> Result<Running, Error> {
+        let (stop, stopped) = watch::channel(false);
+        let entry_bytes = Arc::new(AtomicU64::new(0));
+        let mut threads = Vec::new();
+        for (number, sockets) in self.sockets.into_iter().enumerate() {
+            let (limits, table, entry_bytes) = (
+                self.limits.clone(),
+                Arc::clone(table),
+                Arc::clone(&entry_bytes),
+            );
+            let (stopped, drain_timeout) = (stopped.clone(), self.drain_timeout);
+            let runtime = move || -> io::Result<()> {
+                let runtime = Builder::new_current_thread()
+                    .enable_all()
+                    .build_local(LocalOptions::default())?;
+                runtime.block_on(async {
+                    let worker = Worker::new(limits, table, entry_bytes);
+                    listener::run(worker, sockets, stopped, drain_timeout).await;
+                });
+                // Look-ups of names may hang in the system's resolver: nobody waits for them.
+                runtime.shutdown_background();
+                Ok(())
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("data-{number}"))
+                .spawn(runtime)
+                .map_err(Error::Thread)?;
+            threads.push(thread);
+        }
+        Ok(Running { stop, threads })
+    }
+}
+
+/// A data plane at work.
+#[derive(Debug)]
+pub struct Running {
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Running {
+    /// Stops accepting, lets running requests finish, and returns when all are done or
+    /// `drain_timeout` is over. Blocks.
+    pub fn drain(self) -> Result<(), Error> {
+        // No receiver means that all threads ended already.
+        self.stop.send_replace(true);
+        for thread in self.threads {
+            match thread.join() {
+                Ok(ended) => ended.map_err(Error::Thread)?,
+                Err(_) => return Err(Error::Thread(io::Error::other("a thread panicked"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

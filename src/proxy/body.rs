@@ -1,0 +1,361 @@
+//! The bodies that pass through: a request's on its way up, an answer's on its way down.
+//!
+//! Invariant: no byte is changed, none is held longer than it takes the other side to accept it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::connection::State;
+use super::error::Error;
+use super::upstream::Lease;
+use crate::policy::scan::Scanner;
+
+/// A body was cut on purpose; the reason stands in the exchange's `Fate`.
+#[derive(Debug)]
+pub(super) struct Cut;
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the body was cut")
+    }
+}
+
+impl std::error::Error for Cut {}
+
+/// What became of a request's body, seen from the task that waits for the answer.
+#[derive(Debug)]
+pub(super) struct Fate {
+    /// Why it was cut.
+    pub(super) error: RefCell<Option<Error>>,
+    /// When the upstream last took a part of it.
+    pub(super) progress: Cell<Instant>,
+    /// All of it was handed over.
+    pub(super) done: Cell<bool>,
+}
+
+impl Fate {
+    pub(super) fn new(done: bool) -> Rc<Self> {
+        Rc::new(Self {
+            error: RefCell::new(None),
+            progress: Cell::new(Instant::now()),
+            done: Cell::new(done),
+        })
+    }
+}
+
+/// A request's body on its way to an upstream.
+#[derive(Default)]
+pub(super) enum SendBody {
+    #[default]
+    Empty,
+    Full(Bytes),
+    Stream(Box<Stream>),
+}
+
+/// A body that is forwarded while it arrives.
+pub(super) struct Stream {
+    /// Read before the upstream was known.
+    pub(super) ahead: VecDeque<Bytes>,
+    pub(super) incoming: Incoming,
+    /// Named entry: goes on checking that this is one JSON object with one `server_name`.
+    pub(super) scanner: Option<Box<Scanner>>,
+    /// The setting that bounds it, and its value.
+    pub(super) bound: Option<(&'static str, u64)>,
+    /// Bytes that arrived, those ahead included.
+    pub(super) seen: u64,
+    pub(super) fate: Rc<Fate>,
+    pub(super) state: Rc<State>,
+}
+
+impl Stream {
+    fn cut(&self, error: Error) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        self.fate.error.borrow_mut().get_or_insert(error);
+        Poll::Ready(Some(Err(Cut)))
+    }
+
+    /// Checks the next bytes; `last` when none follow.
+    fn check(&mut self, data: &[u8], last: bool) -> Result<(), Error> {
+        self.seen += data.len() as u64;
+        if let Some((setting, bound)) = self.bound {
+            if self.seen > bound {
+                return Err(Error::BodyTooLarge(setting, bound));
+            }
+        }
+        if let Some(scanner) = &mut self.scanner {
+            scanner.feed(data).map_err(super::entry::refuse)?;
+            if last {
+                scanner.finish().map_err(super::entry::refuse)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why reading a client's body failed: a doubt about framing, or the client left.
+pub(super) fn read_failure(state: &State) -> Error {
+    match state.violation.get() {
+        Some(super::framing::Violation::Malformed(why)) => Error::BadRequest(why),
+        Some(super::framing::Violation::TooLarge) => Error::HeadTooLarge,
+        None => Error::ClientGone,
+    }
+}
+
+impl SendBody {
+    /// What becomes of it, where it is not here as a whole.
+    pub(super) fn fate(&self) -> Option<Rc<Fate>> {
+        match self {
+            Self::Empty | Self::Full(_) => None,
+            Self::Stream(stream) => Some(Rc::clone(&stream.fate)),
+        }
+    }
+}
+
+impl Body for SendBody {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = self.get_mut();
+        let stream = match this {
+            Self::Empty => return Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *this = Self::Empty;
+                return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+            }
+            Self::Stream(stream) => stream,
+        };
+        stream.fate.progress.set(Instant::now());
+        if let Some(bytes) = stream.ahead.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        match ready!(Pin::new(&mut stream.incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let last = stream.incoming.is_end_stream();
+                if let Some(data) = frame.data_ref() {
+                    let data = data.clone();
+                    if let Err(error) = stream.check(&data, last) {
+                        return stream.cut(error);
+                    }
+                }
+                stream.fate.done.set(last);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(_)) => {
+                let why = read_failure(&stream.state);
+                stream.cut(why)
+            }
+            None => {
+                if !stream.fate.done.replace(true) {
+                    if let Err(error) = stream.check(&[], true) {
+                        return stream.cut(error);
+                    }
+                }
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Stream(stream) => {
+                stream.ahead.is_empty() && stream.incoming.is_end_stream() && stream.fate.done.get()
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(stream) => match stream.incoming.size_hint().exact() {
+                Some(left) => SizeHint::with_exact(
+                    left + stream.ahead.iter().map(|b| b.len() as u64).sum::<u64>(),
+                ),
+                None => SizeHint::default(),
+            },
+        }
+    }
+}
+
+/// An answer's body on its way to the client. Dropping it ends the exchange.
+pub(super) struct AnswerBody {
+    kind: Kind,
+    exchange: Option<Rc<State>>,
+}
+
+enum Kind {
+    Empty,
+    Full(Bytes),
+    Upstream(Box<Upstream>),
+}
+
+struct Upstream {
+    lease: Lease,
+    fate: Option<Rc<Fate>>,
+    stall: Duration,
+    /// Runs only while the upstream is waited for.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// When the whole exchange must be over.
+    deadline: Option<Instant>,
+}
+
+impl AnswerBody {
+    pub(super) fn empty() -> Self {
+        Self {
+            kind: Kind::Empty,
+            exchange: None,
+        }
+    }
+
+    pub(super) fn full(bytes: Bytes) -> Self {
+        Self {
+            kind: Kind::Full(bytes),
+            exchange: None,
+        }
+    }
+
+    /// The body that comes over a lent connection; its end gives the connection back.
+    pub(super) fn upstream(
+        lease: Lease,
+        fate: Option<Rc<Fate>>,
+        stall: Duration,
+        deadline: Option<Instant>,
+    ) -> Self {
+        if lease.is_done() {
+            lease.release();
+            return Self::empty();
+        }
+        let upstream = Upstream {
+            lease,
+            fate,
+            stall,
+            timer: None,
+            deadline,
+        };
+        Self {
+            kind: Kind::Upstream(Box::new(upstream)),
+            exchange: None,
+        }
+    }
+
+    /// The bytes of a whole body; nothing of one that streams.
+    pub(super) fn into_full(mut self) -> Bytes {
+        match std::mem::replace(&mut self.kind, Kind::Empty) {
+            Kind::Full(bytes) => bytes,
+            Kind::Empty | Kind::Upstream(_) => Bytes::new(),
+        }
+    }
+
+    /// Ties the exchange's end to this body's end.
+    pub(super) fn ends(mut self, state: Rc<State>) -> Self {
+        self.exchange = Some(state);
+        self
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        if let Some(state) = &self.exchange {
+            state.end();
+        }
+    }
+}
+
+impl Upstream {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if self
+            .fate
+            .as_ref()
+            .is_some_and(|fate| fate.error.borrow().is_some())
+            || self.is_late()
+        {
+            return Poll::Ready(Some(Err(Cut)));
+        }
+        match self.lease.poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.timer = None;
+                Poll::Ready(frame.map(|frame| frame.map_err(|_| Cut)))
+            }
+            Poll::Pending => {
+                let (stall, deadline) = (self.stall, self.deadline);
+                let timer = self.timer.get_or_insert_with(|| {
+                    let until = Instant::now() + stall;
+                    Box::pin(sleep_until(
+                        deadline.map_or(until, |deadline| until.min(deadline)),
+                    ))
+                });
+                timer.as_mut().poll(cx).map(|()| Some(Err(Cut)))
+            }
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = self.get_mut();
+        match &mut this.kind {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.kind = Kind::Empty;
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Kind::Upstream(upstream) => {
+                let frame = upstream.poll_frame(cx);
+                if upstream.lease.is_done() {
+                    if let Kind::Upstream(upstream) = std::mem::replace(&mut this.kind, Kind::Empty)
+                    {
+                        upstream.lease.release();
+                    }
+                }
+                frame
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Full(bytes) => bytes.is_empty(),
+            Kind::Upstream(upstream) => upstream.lease.is_done(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Upstream(upstream) => upstream
+                .lease
+                .length()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The named entry: a POST whose JSON body says by `server_name` which service it is for.
+//!
+//! A small body is read whole and checked before anything is sent. A larger one is scanned as it
+//! arrives: forwarding begins once the name is known and goes on beside the scan, and a mistake
+//! found later leaves the upstream without a complete body.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::request::Parts;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use super::body::{Fate, SendBody, Stream, read_failure};
+use super::cors;
+use super::error::Error;
+use super::forward::{self, Call};
+use super::handler::{Exchange, Failure, Outcome, admit};
+use super::worker::Held;
+use crate::policy::scan::{self, ScanError, Scanner};
+
+/// Up to this a body is read whole before anything is sent.
+const WHOLE_MAX: u64 = 64 * 1024;
+
+/// Whether the target is the named entry, with or without the closing slash.
+pub(super) fn is_named(exchange: &Exchange, parts: &Parts) -> bool {
+    let path = parts.uri.path();
+    path.strip_suffix('/').unwrap_or(path) == &*exchange.worker.options.entry && path.len() > 1
+}
+
+/// Serves a POST to the named entry.
+pub(super) async fn serve(
+    exchange: &Exchange,
+    parts: Parts,
+    body: Incoming,
+    origin: Option<&HeaderValue>,
+) -> Outcome {
+    let (name, body) = read(exchange, body).await?;
+    let service = admit(exchange, exchange.table.services.get(&name), &name)?;
+    let bound = service.settings.max_body;
+    let body = match body {
+        Body::Whole(bytes) if bytes.len() as u64 > bound => {
+            return Err(Failure::of(service, Error::BodyTooLarge("max_body", bound)));
+        }
+        Body::Whole(bytes) => SendBody::Full(bytes),
+        Body::Begun(begun) => {
+            let known = begun.seen + begun.incoming.size_hint().lower();
+            if known > bound {
+                return Err(Failure::of(service, Error::BodyTooLarge("max_body", bound)));
+            }
+            SendBody::Stream(Box::new(Stream {
+                ahead: begun.ahead,
+                incoming: begun.incoming,
+                scanner: Some(begun.scanner),
+                bound: Some(("max_body", bound)),
+                seen: begun.seen,
+                fate: Fate::new(false),
+                state: exchange.state.clone(),
+            }))
+        }
+    };
+    let call = Call {
+        service,
+        pinned: None,
+        path: None,
+        parts,
+        body,
+    };
+    let mut response = forward::forward(exchange, call)
+        .await
+        .map_err(|error| Failure::of(service, error))?;
+    cors::mark_entry(&service.settings, origin, response.headers_mut());
+    Ok(response)
+}
+
+enum Body {
+    Whole(Bytes),
+    Begun(Begun),
+}
+
+struct Begun {
+    ahead: VecDeque<Bytes>,
+    incoming: Incoming,
+    scanner: Box<Scanner>,
+    seen: u64,
+}
+
+/// Reads as much of the body as it takes to know the service.
+async fn read(exchange: &Exchange, mut incoming: Incoming) -> Result<(Box<str>, Body), Error> {
+    let declared = incoming.size_hint().exact();
+    let first = next(exchange, &mut incoming).await?;
+    if declared.is_some_and(|length| length <= WHOLE_MAX) && incoming.is_end_stream() {
+        // Most bodies: small, and here in one piece.
+        let whole = first.unwrap_or_default();
+        let bound = exchange.table.defaults.max_body.max(WHOLE_MAX);
+        if whole.len() as u64 > bound {
+            return Err(Error::BodyTooLarge("max_body", bound));
+        }
+        let name = scan::name_of(&whole).map_err(refuse)?.into();
+        return Ok((name, Body::Whole(whole)));
+    }
+    read_on(exchange, incoming, first).await
+}
+
+async fn read_on(
+    exchange: &Exchange,
+    mut incoming: Incoming,
+    first: Option<Bytes>,
+) -> Result<(Box<str>, Body), Error> {
+    let bound = exchange.table.defaults.max_body;
+    let mut scanner = Box::new(Scanner::new());
+    let mut ahead = VecDeque::new();
+    let mut seen = 0;
+    let mut held: Vec<Held> = Vec::new();
+    let mut chunk = first;
+    while let Some(bytes) = chunk {
+        seen += bytes.len() as u64;
+        held.push(
+            exchange
+                .worker
+                .hold(bytes.len() as u64)
+                .ok_or(Error::Overloaded("entry-buffer"))?,
+        );
+        scanner.feed(&bytes).map_err(refuse)?;
+        ahead.push_back(bytes);
+        if incoming.is_end_stream() {
+            break;
+        }
+        if seen > WHOLE_MAX {
+            if let Some(name) = scanner.server_name() {
+                let name = name.into();
+                return Ok((
+                    name,
+                    Body::Begun(Begun {
+                        ahead,
+                        incoming,
+                        scanner,
+                        seen,
+                    }),
+                ));
+            }
+        }
+        if seen > bound {
+            return Err(Error::BodyTooLarge("max_body", bound));
+        }
+        chunk = next(exchange, &mut incoming).await?;
+    }
+    scanner.finish().map_err(refuse)?;
+    let name = scanner
+        .server_name()
+        .ok_or(Error::InvalidInput("server_name is missing"))?
+        .into();
+    let whole: Vec<u8> = ahead
+        .iter()
+        .flat_map(|bytes| bytes.iter().copied())
+        .collect();
+    Ok((name, Body::Whole(Bytes::from(whole))))
+}
+
+/// The next bytes of the body, `None` at its end.
+async fn next(exchange: &Exchange, incoming: &mut Incoming) -> Result<Option<Bytes>, Error> {
+    loop {
+        match incoming.frame().await {
+            None => return Ok(None),
+            Some(Err(_)) => return Err(read_failure(&exchange.state)),
+            Some(Ok(frame)) => {
+                // Trailers of a body that is read whole say nothing.
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// What the client is told about a body that is not what it should be.
+pub(super) fn refuse(error: ScanError) -> Error {
+    match error {
+        ScanError::MissingName => Error::InvalidInput("server_name is missing"),
+        ScanError::NameNotText => Error::InvalidInput("server_name is not a text"),
+        ScanError::DuplicateName => Error::InvalidInput("server_name stands there twice"),
+        other => Error::InvalidJson(other.to_string()),
+    }
+}

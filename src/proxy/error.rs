@@ -1,0 +1,176 @@
+//! Every way a request can end badly, and the one place that says what the client is told.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+use super::body::AnswerBody;
+
+/// Names the error code on the answer.
+pub(super) const ERROR_HEADER: HeaderName = HeaderName::from_static("x-smartlink-error");
+/// How much of an unknown service's name is repeated in `msg`, in characters.
+const NAME_SHOWN: usize = 128;
+
+/// Why a request got no answer of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Error {
+    /// The body of the named entry is not a JSON object.
+    InvalidJson(String),
+    /// It is one, without a usable `server_name`.
+    InvalidInput(&'static str),
+    /// No such service, or it is not enabled.
+    NoSuchService(String),
+    /// The framing or the head is malformed.
+    BadRequest(&'static str),
+    /// The head is too large: 431.
+    HeadTooLarge,
+    /// The path means different things to different readers, or climbs out.
+    BadTarget,
+    /// No route takes this request.
+    NoRoute,
+    /// The body is larger than this setting allows.
+    BodyTooLarge(&'static str, u64),
+    /// No connection could be made, with the reason of the last attempt.
+    ConnectFailed(String),
+    /// The upstream closed or reset the connection before its answer was complete.
+    UpstreamReset,
+    /// The upstream broke the protocol.
+    BadResponse,
+    /// No endpoint takes requests.
+    NoEndpoint,
+    /// A bound of the gateway itself is reached.
+    Overloaded(&'static str),
+    /// A mistake in the configuration closes the service.
+    Misconfigured(String),
+    /// No configuration was loaded yet.
+    Starting,
+    /// The gateway is going down.
+    Draining,
+    /// One of the service's clocks ran out: its name and length.
+    UpstreamTimeout(&'static str, Duration),
+    /// The client left; nobody reads the answer.
+    ClientGone,
+}
+
+/// What an error is to the outside: status, stable code, beginning of the message.
+struct Outside {
+    status: StatusCode,
+    code: &'static str,
+    msg: String,
+}
+
+impl Error {
+    fn outside(&self) -> Outside {
+        let (status, code, msg) = match self {
+            Self::InvalidJson(why) => (400, "invalid_json", format!("Invalid JSON format: {why}")),
+            Self::InvalidInput(why) => (400, "invalid_input", format!("Invalid input data: {why}")),
+            Self::NoSuchService(name) => {
+                let shown: String = name.chars().take(NAME_SHOWN).collect();
+                (
+                    400,
+                    "no_such_service",
+                    format!("Invalid input data: No Such Service {shown}"),
+                )
+            }
+            Self::BadRequest(why) => (400, "bad_request", format!("Bad Request: {why}")),
+            Self::HeadTooLarge => (
+                431,
+                "bad_request",
+                "Bad Request: the request head is too large".to_owned(),
+            ),
+            Self::BadTarget => (
+                400,
+                "bad_target",
+                "Bad Target: the path is ambiguous or leaves its route".to_owned(),
+            ),
+            Self::NoRoute => (404, "no_route", "No Such Route".to_owned()),
+            Self::BodyTooLarge(setting, bound) => (
+                413,
+                "body_too_large",
+                format!("Body Too Large: {setting} is {bound} bytes"),
+            ),
+            Self::ConnectFailed(why) => (502, "connect_failed", format!("Connect Failed: {why}")),
+            Self::UpstreamReset => (
+                502,
+                "upstream_reset",
+                "Upstream Reset: the connection broke before the answer".to_owned(),
+            ),
+            Self::BadResponse => (
+                502,
+                "bad_response",
+                "Bad Response: the upstream broke the protocol".to_owned(),
+            ),
+            Self::NoEndpoint => (
+                503,
+                "no_endpoint",
+                "No Endpoint: none takes requests now".to_owned(),
+            ),
+            Self::Overloaded(bound) => {
+                (503, "overloaded", format!("Overloaded: {bound} is used up"))
+            }
+            Self::Misconfigured(why) => (503, "misconfigured", format!("Misconfigured: {why}")),
+            Self::Starting => (
+                503,
+                "starting",
+                "Starting: no configuration was loaded yet".to_owned(),
+            ),
+            Self::Draining => (
+                503,
+                "draining",
+                "Draining: this gateway is going down".to_owned(),
+            ),
+            Self::UpstreamTimeout(clock, length) => (
+                504,
+                "upstream_timeout",
+                format!("Upstream Timeout: {clock} of {length:?} ran out"),
+            ),
+            Self::ClientGone => (499, "client_gone", "Client Gone".to_owned()),
+        };
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Outside { status, code, msg }
+    }
+
+    /// The answer in the standard output form. `server_name` is what is known of it, `duration`
+    /// the time since the request came.
+    pub(super) fn answer(&self, server_name: &str, duration: Duration) -> Response<AnswerBody> {
+        let Outside { status, code, msg } = self.outside();
+        let mut json = String::with_capacity(msg.len() + server_name.len() + 80);
+        json.push_str("{\"server_name\": ");
+        push_json_text(&mut json, server_name);
+        json.push_str(", \"status\": false, \"msg\": ");
+        push_json_text(&mut json, &msg);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            json,
+            ", \"data\": [], \"duration\": {}}}",
+            duration.as_millis()
+        );
+        let mut response = Response::new(AnswerBody::full(Bytes::from(json)));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ERROR_HEADER, HeaderValue::from_static(code));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+
+    /// Whether the connection must not be used after this.
+    pub(super) fn closes(&self) -> bool {
+        matches!(
+            self,
+            Self::BadRequest(_) | Self::HeadTooLarge | Self::Draining
+        )
+    }
+}
+
+fn push_json_text(json: &mut String, text: &str) {
+    match serde_json::to_string(text) {
+        Ok(quoted) => json.push_str(&quoted),
+        Err(_) => json.push_str("\"\""),
+    }
+}

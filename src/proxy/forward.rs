@@ -1,0 +1,343 @@
+//! From a known service to the head of its answer: version, endpoint, connection, clocks.
+
+use std::borrow::Cow;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
+use tokio::time::{Instant, sleep_until};
+
+use super::body::{AnswerBody, Fate, SendBody};
+use super::error::Error;
+use super::handler::Exchange;
+use super::headers::{self, Origin, SERVER_TIMING, VERSION};
+use super::tunnel::Tunnel;
+use super::upstream::{self, Answer, Asking, Broken, ConnectError, Lease, Patience, SendError};
+use crate::model::settings::{Effective, HostHeader};
+use crate::model::table::{Endpoint, Service, Version};
+use crate::policy::{balance, retry, route, version};
+
+/// How often a request that was not sent is given to another connection of the same endpoint.
+const UNSENT_MAX: u32 = 3;
+
+/// A request whose service is known.
+pub(super) struct Call<'a> {
+    pub(super) service: &'a Arc<Service>,
+    /// The version a route pins.
+    pub(super) pinned: Option<&'a str>,
+    /// What is appended to the endpoint's path; `None`: the named entry, which appends nothing.
+    pub(super) path: Option<Box<str>>,
+    pub(super) parts: Parts,
+    pub(super) body: SendBody,
+}
+
+/// An exchange that reached an upstream.
+struct Reached {
+    lease: Lease,
+    answer: Answer,
+    version: Arc<Version>,
+    /// Time not spent waiting for the upstream.
+    own: Duration,
+}
+
+/// Sends the call to an endpoint of its service and brings back the answer's head; the body
+/// follows by itself.
+pub(super) async fn forward(
+    exchange: &Exchange,
+    call: Call<'_>,
+) -> Result<Response<AnswerBody>, Error> {
+    let Call {
+        service,
+        pinned,
+        path,
+        parts,
+        body,
+    } = call;
+    let settings = &service.settings;
+    let upgrade = match (&path, &body) {
+        (Some(_), SendBody::Empty) => headers::wanted_upgrade(&parts.headers),
+        _ => None,
+    };
+    let fate = body.fate();
+    let deadline = settings.total.map(|total| exchange.started + total);
+    let attempt = Attempt {
+        exchange,
+        service,
+        settings,
+        pinned,
+        path: path.as_deref(),
+        parts: &parts,
+        upgrade: upgrade.as_ref(),
+        fate: fate.as_deref(),
+        deadline,
+    };
+    let reached = attempt.reach(body).await?;
+    if reached.answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(exchange, reached, settings, upgrade.is_some());
+    }
+    Ok(answer(reached, settings, fate, deadline))
+}
+
+/// What stays the same over all attempts of one request.
+struct Attempt<'a> {
+    exchange: &'a Exchange,
+    service: &'a Service,
+    settings: &'a Effective,
+    pinned: Option<&'a str>,
+    path: Option<&'a str>,
+    parts: &'a Parts,
+    upgrade: Option<&'a HeaderValue>,
+    fate: Option<&'a Fate>,
+    deadline: Option<Instant>,
+}
+
+impl Attempt<'_> {
+    /// Tries endpoints until one takes the request.
+    async fn reach(&self, mut body: SendBody) -> Result<Reached, Error> {
+        let chosen = version::choose(self.service, self.pinned).ok_or(Error::NoEndpoint)?;
+        // May be repeated although it was sent (RFC 9110 section 9.2.2).
+        let repeatable = self.parts.method.is_idempotent() && matches!(body, SendBody::Empty);
+        let mut patience = if repeatable {
+            Patience::Kept
+        } else {
+            Patience::Recent
+        };
+        let (mut tried, mut last, mut unsent) = (Vec::new(), None, 0);
+        while let Some((version, endpoint)) = self.next(chosen, &tried) {
+            let mut lease = match upstream::lend(
+                &self.exchange.worker,
+                endpoint,
+                self.settings,
+                patience,
+            )
+            .await
+            {
+                Ok(lease) => lease,
+                Err(error) => {
+                    tried.push(endpoint.pool);
+                    last = Some(connect_error(error));
+                    if retry::connect_again(self.settings, tried.len()) {
+                        continue;
+                    }
+                    break;
+                }
+            };
+            let sent = Instant::now();
+            match self.ask(&mut lease, endpoint, body, sent).await {
+                Ok(answer) => {
+                    let own = sent - self.exchange.started;
+                    return Ok(Reached {
+                        lease,
+                        answer,
+                        version: Arc::clone(version),
+                        own,
+                    });
+                }
+                Err(Failed::Unsent(unchanged)) if unsent < UNSENT_MAX => body = unchanged,
+                // A kept connection was closed while the request was on its way.
+                Err(Failed::Closed) if repeatable && lease.is_doubtful() && unsent < UNSENT_MAX => {
+                    body = SendBody::Empty
+                }
+                Err(Failed::Unsent(_) | Failed::Closed) => return Err(Error::UpstreamReset),
+                Err(Failed::Other(error)) => return Err(error),
+            }
+            unsent += 1;
+            patience = Patience::Fresh;
+        }
+        Err(last.unwrap_or(Error::NoEndpoint))
+    }
+
+    /// The next endpoint nobody tried: of the chosen version, then of the others.
+    fn next<'v>(
+        &'v self,
+        chosen: &'v Arc<Version>,
+        tried: &[u64],
+    ) -> Option<(&'v Arc<Version>, &'v Arc<Endpoint>)> {
+        if let Some(endpoint) = balance::pick(chosen, tried) {
+            return Some((chosen, endpoint));
+        }
+        if !self.settings.spill || self.pinned.is_some() {
+            return None;
+        }
+        version::spill(self.service, chosen)
+            .find_map(|version| Some((version, balance::pick(version, tried)?)))
+    }
+
+    /// Sends the request and waits for the head of the answer, with the clocks of the service.
+    async fn ask(
+        &self,
+        lease: &mut Lease,
+        endpoint: &Endpoint,
+        body: SendBody,
+        sent: Instant,
+    ) -> Result<Answer, Failed> {
+        let target = &endpoint.spec.target;
+        let path = match self.path {
+            None => Cow::Borrowed(&*target.path),
+            Some(path) => Cow::Owned(route::join(&target.path, path, self.parts.uri.query())),
+        };
+        let host = match self.settings.host_header {
+            HostHeader::Client => self.exchange.host.as_ref().unwrap_or(&endpoint.host),
+            HostHeader::Upstream => &endpoint.host,
+        };
+        let exchange = self.exchange;
+        let origin = Origin {
+            state: &exchange.state,
+            worker: &exchange.worker,
+            request_id: &exchange.request_id,
+            host: exchange.host.as_ref(),
+        };
+        let asking = Asking {
+            method: &self.parts.method,
+            path: &path,
+            host,
+            headers: &self.parts.headers,
+            origin: &origin,
+            settings: self.settings,
+            upgrade: self.upgrade,
+        };
+        let mut asked = pin!(lease.ask(&asking, body));
+        let mut until = sent + self.settings.timeout;
+        loop {
+            let wake = self.deadline.map_or(until, |deadline| deadline.min(until));
+            tokio::select! {
+                biased;
+                done = &mut asked => return done.map_err(|error| self.failed(error)),
+                () = sleep_until(wake) => match self.expired(sent) {
+                    Ok(later) => until = later,
+                    Err(error) => return Err(Failed::Other(error)),
+                },
+            }
+        }
+    }
+
+    /// Which clock ran out, or when to look again: while a body is on its way up, its pauses
+    /// count, not its length.
+    fn expired(&self, sent: Instant) -> Result<Instant, Error> {
+        let now = Instant::now();
+        if let (Some(deadline), Some(total)) = (self.deadline, self.settings.total) {
+            if now >= deadline {
+                return Err(Error::UpstreamTimeout("total", total));
+            }
+        }
+        let (clock, length, since) = match self.fate {
+            Some(fate) if !fate.done.get() => ("stall", self.settings.stall, fate.progress.get()),
+            Some(fate) => ("timeout", self.settings.timeout, fate.progress.get()),
+            None => ("timeout", self.settings.timeout, sent),
+        };
+        let until = since.max(sent) + length;
+        if now >= until {
+            Err(Error::UpstreamTimeout(clock, length))
+        } else {
+            Ok(until)
+        }
+    }
+
+    fn failed(&self, error: SendError) -> Failed {
+        if let Some(why) = self.fate.and_then(|fate| fate.error.borrow().clone()) {
+            return Failed::Other(why);
+        }
+        match error {
+            SendError::Unsent(body) => Failed::Unsent(body),
+            SendError::Broken(Broken::Closed) => Failed::Closed,
+            SendError::Broken(Broken::Protocol) => Failed::Other(Error::BadResponse),
+            SendError::Cut => Failed::Other(Error::ClientGone),
+        }
+    }
+}
+
+/// How an attempt failed on a connection that was there.
+enum Failed {
+    /// Nothing was sent.
+    Unsent(SendBody),
+    /// The upstream closed without an answer: it may have seen the request.
+    Closed,
+    Other(Error),
+}
+
+fn connect_error(error: ConnectError) -> Error {
+    match error {
+        ConnectError::Timeout(length) => Error::UpstreamTimeout("connect_timeout", length),
+        ConnectError::Failed(why) => Error::ConnectFailed(why),
+    }
+}
+
+/// The answer as the client gets it.
+fn answer(
+    reached: Reached,
+    settings: &Effective,
+    fate: Option<Rc<Fate>>,
+    deadline: Option<Instant>,
+) -> Response<AnswerBody> {
+    let Reached {
+        lease,
+        answer,
+        version,
+        own,
+    } = reached;
+    let mut response = answer.response;
+    let head = response.headers_mut();
+    headers::edit_answer(head, settings);
+    if settings.expose_headers {
+        head.insert(VERSION, version.name_header.clone());
+        head.append(SERVER_TIMING, timing(own));
+    }
+    let body = AnswerBody::upstream(lease, fate, settings.stall, deadline);
+    response.map(|()| body)
+}
+
+/// `gateway;dur=` in milliseconds: the time the gateway itself took (W3C Server Timing).
+fn timing(own: Duration) -> HeaderValue {
+    let mut text = *b"gateway;dur=00000.000";
+    let mut micros = own.as_micros().min(99_999_999);
+    for digit in text
+        .iter_mut()
+        .rev()
+        .take(9)
+        .filter(|digit| **digit == b'0')
+    {
+        *digit += u8::try_from(micros % 10).unwrap_or(0);
+        micros /= 10;
+    }
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("gateway"))
+}
+
+/// The upstream switched protocols: the connection hands the client's socket to a tunnel as soon
+/// as this answer is written.
+fn switch(
+    exchange: &Exchange,
+    reached: Reached,
+    settings: &Effective,
+    asked: bool,
+) -> Result<Response<AnswerBody>, Error> {
+    let Reached {
+        lease,
+        answer,
+        version,
+        ..
+    } = reached;
+    let (Some(protocol), true) = (answer.upgrade, asked) else {
+        return Err(Error::BadResponse);
+    };
+    let (io, read_buf, guard) = lease.into_switched().ok_or(Error::BadResponse)?;
+    let mut response = answer.response;
+    let head = response.headers_mut();
+    headers::edit_answer(head, settings);
+    head.remove(CONTENT_LENGTH);
+    head.insert(UPGRADE, protocol);
+    head.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    if settings.expose_headers {
+        head.insert(VERSION, version.name_header.clone());
+    }
+    exchange.state.tunnel.replace(Some(Tunnel {
+        io,
+        read_buf,
+        stall: settings.stall,
+        guard,
+    }));
+    Ok(response.map(|()| AnswerBody::empty()))
+}

@@ -1,0 +1,425 @@
+//! A strict check of request framing, in front of the HTTP codec.
+//!
+//! Every byte that a client sends passes here before hyper sees it. Whatever RFC 9112 says a
+//! server must refuse, and that hyper or other implementations read with good will, is refused:
+//! bare CR or LF, folded lines, repeated or odd `Content-Length`, `Transfer-Encoding` beside it or
+//! other than `chunked`, a missing or second `Host`, sloppy chunk sizes.
+//!
+//! Invariant: no byte is changed, and nothing behind the first doubt is passed on.
+
+use memchr::memchr2;
+
+/// The largest request head, and the largest trailer section, in bytes.
+pub(super) const HEAD_MAX: usize = 64 * 1024;
+/// The most header lines of a request, and trailer lines.
+pub(super) const HEADERS_MAX: usize = 100;
+/// The most bytes of chunk extensions in one body; nobody uses them but attackers.
+const EXTENSIONS_MAX: usize = 16 * 1024;
+/// Empty lines tolerated before a request line (RFC 9112 section 2.2 asks for one).
+const EMPTY_LINES_MAX: usize = 2;
+
+/// Why a connection cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Violation {
+    /// The framing is malformed or ambiguous.
+    Malformed(&'static str),
+    /// The head is larger than `HEAD_MAX` or has more than `HEADERS_MAX` lines.
+    TooLarge,
+}
+
+/// Where in the stream of requests the next byte stands.
+#[derive(Debug)]
+enum At {
+    /// Before or in a request line.
+    Start,
+    /// In the header lines.
+    Headers,
+    /// In a body of known length: bytes left.
+    Body(u64),
+    /// In the line of a chunk's size.
+    ChunkSize,
+    /// In a chunk: bytes left.
+    Chunk(u64),
+    /// In the line end after a chunk's data.
+    ChunkEnd,
+    /// In the trailer section.
+    Trailers,
+    /// After a request that asks for another protocol: whose bytes these are is not decided.
+    Undecided,
+}
+
+/// What the header lines said about framing.
+#[derive(Debug, Default)]
+struct Head {
+    http10: bool,
+    length: Option<u64>,
+    chunked: bool,
+    hosts: u32,
+    upgrade: bool,
+    connection_upgrade: bool,
+}
+
+/// Follows one connection's requests.
+#[derive(Debug)]
+pub(super) struct Framing {
+    at: At,
+    head: Head,
+    /// The beginning of a line whose end has not come.
+    line: Vec<u8>,
+    /// Bytes, lines and empty lines of this section so far.
+    bytes: usize,
+    lines: usize,
+    empty_lines: usize,
+    extensions: usize,
+    /// Bytes came while it was undecided whose they are.
+    early: bool,
+}
+
+impl Framing {
+    pub(super) fn new() -> Self {
+        Self {
+            at: At::Start,
+            head: Head::default(),
+            line: Vec::new(),
+            bytes: 0,
+            lines: 0,
+            empty_lines: 0,
+            extensions: 0,
+            early: false,
+        }
+    }
+
+    /// Whether a request is complete and no byte of a next one has come.
+    pub(super) fn between_requests(&self) -> bool {
+        matches!(self.at, At::Start) && self.bytes == 0
+    }
+
+    /// Whether a body is still to come.
+    pub(super) fn in_body(&self) -> bool {
+        !matches!(self.at, At::Start | At::Headers | At::Undecided)
+    }
+
+    /// Whether the last request asked for another protocol and the answer decides.
+    pub(super) fn is_undecided(&self) -> bool {
+        matches!(self.at, At::Undecided)
+    }
+
+    /// The upgrade was declined: requests go on, unless bytes of the other protocol came early.
+    pub(super) fn decline_upgrade(&mut self) -> Result<(), Violation> {
+        if self.early {
+            return Err(Violation::Malformed(
+                "bytes of another protocol before the switch",
+            ));
+        }
+        self.begin();
+        Ok(())
+    }
+
+    /// Checks the next bytes. In case of a violation the first number of bytes, which belong to
+    /// complete requests before, may still be passed on.
+    pub(super) fn check(&mut self, bytes: &[u8]) -> Result<(), (usize, Violation)> {
+        let mut rest = bytes;
+        let mut passed = 0;
+        while !rest.is_empty() {
+            let taken = self.step(rest).map_err(|violation| (passed, violation))?;
+            rest = rest.get(taken..).unwrap_or_default();
+            if self.between_requests() || self.is_undecided() {
+                passed = bytes.len() - rest.len();
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+        match &mut self.at {
+            At::Undecided => {
+                self.early = true;
+                Ok(bytes.len())
+            }
+            At::Body(left) => {
+                let taken = take(left, bytes.len());
+                if *left == 0 {
+                    self.begin();
+                }
+                Ok(taken)
+            }
+            At::Chunk(left) => {
+                let taken = take(left, bytes.len());
+                if *left == 0 {
+                    self.at = At::ChunkEnd;
+                }
+                Ok(taken)
+            }
+            At::Start | At::Headers | At::ChunkSize | At::ChunkEnd | At::Trailers => {
+                self.take_line(bytes)
+            }
+        }
+    }
+
+    /// Takes bytes up to the end of a line, or all of them into the buffer.
+    fn take_line(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+        let end = memchr2(b'\r', b'\n', bytes);
+        let Some(end) = end else {
+            return self.keep(bytes);
+        };
+        if bytes.get(end) == Some(&b'\n') {
+            // Only a CR that ended the bytes before may stand in front of this LF.
+            if end == 0 && self.line.last() == Some(&b'\r') {
+                let mut line = std::mem::take(&mut self.line);
+                line.pop();
+                self.count(1)?;
+                self.on_line(&line)?;
+                line.clear();
+                self.line = line;
+                return Ok(1);
+            }
+            return Err(Violation::Malformed("a line ends in a bare LF"));
+        }
+        if self.line.last() == Some(&b'\r') {
+            return Err(Violation::Malformed("a bare CR"));
+        }
+        match bytes.get(end + 1) {
+            None => self.keep(bytes),
+            Some(b'\n') => {
+                self.count(end + 2)?;
+                let last = bytes.get(..end).unwrap_or_default();
+                if self.line.is_empty() {
+                    self.on_line(last)?;
+                } else {
+                    let mut line = std::mem::take(&mut self.line);
+                    line.extend_from_slice(last);
+                    self.on_line(&line)?;
+                    line.clear();
+                    self.line = line;
+                }
+                Ok(end + 2)
+            }
+            Some(_) => Err(Violation::Malformed("a bare CR")),
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+        if self.line.last() == Some(&b'\r') {
+            return Err(Violation::Malformed("a bare CR"));
+        }
+        self.count(bytes.len())?;
+        self.line.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), Violation> {
+        self.bytes += bytes;
+        let bound = if matches!(self.at, At::ChunkSize | At::ChunkEnd) {
+            EXTENSIONS_MAX
+        } else {
+            HEAD_MAX
+        };
+        if self.bytes > bound {
+            return Err(Violation::TooLarge);
+        }
+        Ok(())
+    }
+
+    fn on_line(&mut self, line: &[u8]) -> Result<(), Violation> {
+        match self.at {
+            At::Start => self.on_request_line(line),
+            At::Headers => self.on_header(line),
+            At::ChunkSize => self.on_chunk_size(line),
+            At::ChunkEnd if line.is_empty() => {
+                self.expect_chunk();
+                Ok(())
+            }
+            At::ChunkEnd => Err(Violation::Malformed("a chunk is longer than its size")),
+            At::Trailers => self.on_trailer(line),
+            At::Body(_) | At::Chunk(_) | At::Undecided => Ok(()),
+        }
+    }
+
+    fn on_request_line(&mut self, line: &[u8]) -> Result<(), Violation> {
+        if line.is_empty() {
+            self.empty_lines += 1;
+            self.bytes = 0;
+            if self.empty_lines > EMPTY_LINES_MAX {
+                return Err(Violation::Malformed("empty lines instead of a request"));
+            }
+            return Ok(());
+        }
+        if matches!(line.first(), Some(b' ' | b'\t')) {
+            return Err(Violation::Malformed("white space before the request line"));
+        }
+        self.head = Head {
+            http10: line.ends_with(b" HTTP/1.0"),
+            ..Head::default()
+        };
+        self.at = At::Headers;
+        Ok(())
+    }
+
+    fn on_header(&mut self, line: &[u8]) -> Result<(), Violation> {
+        if line.is_empty() {
+            return self.on_head_end();
+        }
+        if matches!(line.first(), Some(b' ' | b'\t')) {
+            return Err(Violation::Malformed("a folded header line"));
+        }
+        self.lines += 1;
+        if self.lines > HEADERS_MAX {
+            return Err(Violation::TooLarge);
+        }
+        // Only five names matter; all others are left to the codec.
+        if let Some(value) = value_of(line, b"host") {
+            self.head.hosts += 1;
+            if !value.iter().all(|b| is_host_byte(*b)) {
+                return Err(Violation::Malformed("an invalid Host"));
+            }
+        } else if let Some(value) = value_of(line, b"content-length") {
+            if self.head.length.is_some() {
+                return Err(Violation::Malformed("Content-Length twice"));
+            }
+            self.head.length = Some(parse_length(value)?);
+        } else if let Some(value) = value_of(line, b"transfer-encoding") {
+            if self.head.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Violation::Malformed(
+                    "a Transfer-Encoding other than chunked",
+                ));
+            }
+            self.head.chunked = true;
+        } else if value_of(line, b"upgrade").is_some() {
+            self.head.upgrade = true;
+        } else if let Some(value) = value_of(line, b"connection") {
+            self.head.connection_upgrade |= value
+                .split(|b| *b == b',')
+                .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+        }
+        Ok(())
+    }
+
+    fn on_head_end(&mut self) -> Result<(), Violation> {
+        let head = std::mem::take(&mut self.head);
+        if head.hosts > 1 {
+            return Err(Violation::Malformed("Host twice"));
+        }
+        if head.hosts == 0 && !head.http10 {
+            return Err(Violation::Malformed("no Host"));
+        }
+        if head.chunked && head.http10 {
+            return Err(Violation::Malformed("Transfer-Encoding in HTTP/1.0"));
+        }
+        if head.chunked && head.length.is_some() {
+            return Err(Violation::Malformed(
+                "Content-Length with Transfer-Encoding",
+            ));
+        }
+        self.begin();
+        if head.chunked {
+            self.expect_chunk();
+        } else if let Some(length @ 1..) = head.length {
+            self.at = At::Body(length);
+        } else if head.upgrade && head.connection_upgrade && !head.http10 {
+            self.at = At::Undecided;
+        }
+        Ok(())
+    }
+
+    fn on_chunk_size(&mut self, line: &[u8]) -> Result<(), Violation> {
+        let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+        let (size, extension) = line.split_at(digits);
+        if digits == 0 || digits > 15 {
+            return Err(Violation::Malformed("a chunk size that is not a number"));
+        }
+        if !extension.is_empty() {
+            if extension.trim_ascii_start().first() != Some(&b';')
+                || extension
+                    .iter()
+                    .any(|b| b.is_ascii_control() && *b != b'\t')
+            {
+                return Err(Violation::Malformed("a chunk size that is not a number"));
+            }
+            self.extensions += extension.len();
+            if self.extensions > EXTENSIONS_MAX {
+                return Err(Violation::TooLarge);
+            }
+        }
+        let size = size
+            .iter()
+            .fold(0_u64, |sum, digit| sum << 4 | u64::from(hex(*digit)));
+        self.bytes = 0;
+        self.at = if size == 0 {
+            At::Trailers
+        } else {
+            At::Chunk(size)
+        };
+        Ok(())
+    }
+
+    fn on_trailer(&mut self, line: &[u8]) -> Result<(), Violation> {
+        if line.is_empty() {
+            self.begin();
+            return Ok(());
+        }
+        if matches!(line.first(), Some(b' ' | b'\t')) {
+            return Err(Violation::Malformed("a folded trailer line"));
+        }
+        self.lines += 1;
+        if self.lines > HEADERS_MAX {
+            Err(Violation::TooLarge)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn begin(&mut self) {
+        self.at = At::Start;
+        (self.bytes, self.lines, self.empty_lines, self.extensions) = (0, 0, 0, 0);
+        self.early = false;
+        if self.line.capacity() > 1024 {
+            self.line = Vec::new();
+        }
+    }
+
+    fn expect_chunk(&mut self) {
+        self.at = At::ChunkSize;
+        self.bytes = 0;
+    }
+}
+
+/// Takes at most `available` off `left`; how many that are.
+fn take(left: &mut u64, available: usize) -> usize {
+    let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(available);
+    *left -= taken as u64;
+    taken
+}
+
+/// The value of a header line of that name (given in lower case), without white space around.
+fn value_of<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
+    if line.get(name.len()) != Some(&b':') {
+        return None;
+    }
+    let (start, value) = line.split_at(name.len());
+    start
+        .eq_ignore_ascii_case(name)
+        .then(|| value.get(1..).unwrap_or_default().trim_ascii())
+}
+
+fn parse_length(value: &[u8]) -> Result<u64, Violation> {
+    const BAD: Violation = Violation::Malformed("a Content-Length that is not a number");
+    if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
+        return Err(BAD);
+    }
+    Ok(value
+        .iter()
+        .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}
+
+fn hex(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'a'..=b'f' => digit - b'a' + 10,
+        _ => digit.wrapping_sub(b'A') + 10,
+    }
+}
+
+/// What may stand in `host[:port]` (RFC 3986 sections 3.2.2 and 3.2.3).
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(&byte)
+}

@@ -1,0 +1,206 @@
+//! One request from its head to its answer: the journey in one look.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, HOST};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderValue, Method, Request, Response, Version};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::body::AnswerBody;
+use super::connection::State;
+use super::error::Error;
+use super::headers::{self, REQUEST_ID};
+use super::worker::Worker;
+use super::{cors, entry, routed};
+use crate::model::table::{Service, Table};
+
+/// What every step of one request knows.
+pub(super) struct Exchange {
+    pub(super) worker: Rc<Worker>,
+    pub(super) state: Rc<State>,
+    /// The table in force when the request came; it stays to the end.
+    pub(super) table: Rc<Arc<Table>>,
+    pub(super) started: Instant,
+    pub(super) request_id: HeaderValue,
+    /// The host the client asked for.
+    pub(super) host: Option<HeaderValue>,
+}
+
+/// An error, and the service's name as far as it was known.
+pub(super) struct Failure {
+    pub(super) error: Error,
+    pub(super) service: Box<str>,
+}
+
+impl Failure {
+    pub(super) fn of(service: &Service, error: Error) -> Self {
+        Self {
+            error,
+            service: service.name.as_str().into(),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            service: "".into(),
+        }
+    }
+}
+
+/// What a request came to.
+pub(super) type Outcome = Result<Response<AnswerBody>, Failure>;
+
+/// Answers one request. Never fails: what goes wrong becomes an answer.
+pub(super) async fn handle(
+    worker: Rc<Worker>,
+    state: Rc<State>,
+    req: Request<Incoming>,
+) -> Result<Response<AnswerBody>, std::convert::Infallible> {
+    state.begin();
+    let (parts, body) = req.into_parts();
+    let request_id = headers::request_id(&parts.headers, &worker);
+    let table = worker.table();
+    let mut exchange = Exchange {
+        worker,
+        state,
+        table,
+        started: Instant::now(),
+        request_id,
+        host: None,
+    };
+    let named = entry::is_named(&exchange, &parts);
+    let origin = parts.headers.get(http::header::ORIGIN).cloned();
+    let outcome = match check_head(&mut exchange, &parts) {
+        Ok(()) if named && parts.method == Method::POST => {
+            entry::serve(&exchange, parts, body, origin.as_ref()).await
+        }
+        Ok(()) if named && cors::is_preflight(&parts) => Ok(cors::entry_preflight(
+            &exchange.table.defaults,
+            origin.as_ref(),
+        )),
+        Ok(()) => routed::serve(&exchange, parts, body).await,
+        Err(error) => Err(error.into()),
+    };
+    let mut close = exchange.worker.is_draining();
+    let mut response = outcome.unwrap_or_else(|failure| {
+        close |= failure.error.closes();
+        let mut answer = failure
+            .error
+            .answer(&failure.service, exchange.started.elapsed());
+        if named {
+            cors::mark_entry(
+                &exchange.table.defaults,
+                origin.as_ref(),
+                answer.headers_mut(),
+            );
+        }
+        answer
+    });
+    finish_head(&exchange, &mut response, close);
+    let state = exchange.state;
+    Ok(response.map(|body| body.ends(state)))
+}
+
+/// What can be said about a head without knowing where it leads.
+fn check_head(exchange: &mut Exchange, parts: &Parts) -> Result<(), Error> {
+    if parts.method == Method::CONNECT {
+        return Err(Error::BadRequest("CONNECT is not served"));
+    }
+    exchange.host = match parts.uri.authority() {
+        // RFC 9112 section 3.2.2: the target wins over the header.
+        Some(authority) => Some(authority_header(authority)?),
+        None => parts.headers.get(HOST).cloned(),
+    };
+    let path = parts.uri.path();
+    if !path.starts_with('/') && path != "*" {
+        return Err(Error::BadRequest("the target is not a path"));
+    }
+    if exchange.worker.past_grace() {
+        return Err(Error::Draining);
+    }
+    Ok(())
+}
+
+fn authority_header(authority: &Authority) -> Result<HeaderValue, Error> {
+    if authority.as_str().contains('@') {
+        return Err(Error::BadRequest("user info in the target"));
+    }
+    HeaderValue::from_str(authority.as_str())
+        .map_err(|_| Error::BadRequest("the target's host is malformed"))
+}
+
+/// The service, if it may be asked at all.
+pub(super) fn admit<'t>(
+    exchange: &'t Exchange,
+    service: Option<&'t Arc<Service>>,
+    name: &str,
+) -> Result<&'t Arc<Service>, Failure> {
+    let failure = |error| Failure {
+        error,
+        service: name.into(),
+    };
+    let table = &exchange.table;
+    if !table.loaded {
+        return Err(failure(Error::Starting));
+    }
+    let enabled = service.filter(|service| service.settings.enabled);
+    let settings = enabled.map_or(&table.defaults, |service| &service.settings);
+    if let Some(why) = enabled.and_then(|service| service.misconfigured.as_deref()) {
+        return Err(failure(Error::Misconfigured(why.to_owned())));
+    }
+    if let Some(setting) = settings.unenforced {
+        return Err(failure(Error::Misconfigured(format!(
+            "{setting} is set, which this release cannot enforce"
+        ))));
+    }
+    enabled.ok_or_else(|| failure(Error::NoSuchService(name.to_owned())))
+}
+
+/// The headers that every answer carries.
+fn finish_head(exchange: &Exchange, response: &mut Response<AnswerBody>, close: bool) {
+    *response.version_mut() = Version::HTTP_11;
+    let answer = response.headers_mut();
+    answer.insert(REQUEST_ID, exchange.request_id.clone());
+    if close {
+        answer.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// An answer to something that never became a request, as bytes, closing the connection.
+pub(super) fn raw_answer(error: &Error, worker: &Worker) -> Vec<u8> {
+    let mut response = error.answer("", Duration::ZERO);
+    if let Ok(id) = HeaderValue::from_bytes(&worker.unique()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    let status = response.status();
+    let mut bytes = format!(
+        "HTTP/1.1 {} {}\r\n",
+        status.as_str(),
+        status.canonical_reason().unwrap_or("")
+    )
+    .into_bytes();
+    for (name, value) in response.headers() {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    let body = response.into_body().into_full();
+    bytes.extend_from_slice(
+        format!(
+            "content-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        )
+        .as_bytes(),
+    );
+    bytes.extend_from_slice(&body);
+    bytes
+}

@@ -1,0 +1,248 @@
+//! What happens to headers on their way: those of one hop stay there, ours are set.
+
+use http::header::{CONNECTION, HOST, TE, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::connection::State;
+use super::upstream::Asking;
+use super::worker::Worker;
+use crate::model::settings::Effective;
+
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const VERSION: HeaderName = HeaderName::from_static("x-smartlink-version");
+pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+const FORWARDED_HOST: &str = "x-forwarded-host";
+const TRACEPARENT: &str = "traceparent";
+/// What begins with this is ours alone.
+const OURS: &str = "x-smartlink-";
+const REQUEST_ID_MAX: usize = 128;
+
+/// What a request tells its upstream about where it came from.
+pub(super) struct Origin<'a> {
+    pub(super) state: &'a State,
+    pub(super) worker: &'a Worker,
+    pub(super) request_id: &'a HeaderValue,
+    /// The host the client asked for.
+    pub(super) host: Option<&'a HeaderValue>,
+}
+
+/// Whether a header is meant for one connection only (RFC 9110 section 7.6.1), or is ours. Those
+/// that frame a message are judged where messages are read.
+pub(super) fn stays_on_this_hop(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(
+        name,
+        "te" | "upgrade"
+            | "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "transfer-encoding"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+    ) || name.starts_with(OURS)
+}
+
+/// Tells every header of the upstream's request but `Host`, those of framing and of connections.
+pub(super) fn upward(asking: &Asking<'_>, mut emit: impl FnMut(&str, &[u8])) {
+    let Asking {
+        headers,
+        origin,
+        settings,
+        ..
+    } = asking;
+    let named = named_by_connection(headers);
+    let mut forwarded = Forwarded::default();
+    let (mut trailers, mut traced) = (false, false);
+    let removed = |name: &str| {
+        settings
+            .remove_request_headers
+            .iter()
+            .any(|removed| removed == name)
+            || settings
+                .set_request_headers
+                .iter()
+                .any(|(set, _)| set == name)
+    };
+    for (name, value) in *headers {
+        let text = name.as_str();
+        match text {
+            "host" | "content-length" | "expect" | "x-request-id" => continue,
+            "te" => {
+                trailers |= value
+                    .as_bytes()
+                    .split(|b| *b == b',')
+                    .any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+                continue;
+            }
+            "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "forwarded" => {
+                forwarded.see(text, value, origin);
+                if text != "forwarded" || !forwarded.trusted {
+                    continue;
+                }
+            }
+            "traceparent" => traced = true,
+            _ => {}
+        }
+        if stays_on_this_hop(name) || named.contains(name) || removed(text) {
+            continue;
+        }
+        emit(text, value.as_bytes());
+    }
+    let mut ours = |name: &str, value: &[u8]| {
+        if !removed(name) {
+            emit(name, value);
+        }
+    };
+    forwarded.tell(origin, &mut ours);
+    ours(REQUEST_ID.as_str(), origin.request_id.as_bytes());
+    if !traced {
+        ours(TRACEPARENT, &new_trace(origin.worker));
+    }
+    if trailers {
+        emit("te", b"trailers");
+    }
+    for (name, value) in &settings.set_request_headers {
+        emit(name.as_str(), value.as_bytes());
+    }
+}
+
+/// What proxies before us said about the client, as far as they are to be believed.
+#[derive(Default)]
+struct Forwarded<'a> {
+    seen: bool,
+    trusted: bool,
+    chain: Vec<u8>,
+    proto: Option<&'a HeaderValue>,
+    host: Option<&'a HeaderValue>,
+}
+
+impl<'a> Forwarded<'a> {
+    fn see(&mut self, name: &str, value: &'a HeaderValue, origin: &Origin<'_>) {
+        if !self.seen {
+            self.seen = true;
+            let peer = origin.state.peer.ip().to_canonical();
+            self.trusted = origin
+                .worker
+                .options
+                .trusted_proxies
+                .iter()
+                .any(|net| net.contains(&peer));
+        }
+        if !self.trusted {
+            return;
+        }
+        match name {
+            FORWARDED_FOR => {
+                self.chain.extend_from_slice(value.as_bytes());
+                self.chain.extend_from_slice(b", ");
+            }
+            FORWARDED_PROTO => self.proto = Some(value),
+            FORWARDED_HOST => self.host = Some(value),
+            _ => {}
+        }
+    }
+
+    fn tell(mut self, origin: &Origin<'_>, emit: &mut impl FnMut(&str, &[u8])) {
+        let peer = origin.state.peer_header.as_bytes();
+        if self.chain.is_empty() {
+            emit(FORWARDED_FOR, peer);
+        } else {
+            self.chain.extend_from_slice(peer);
+            emit(FORWARDED_FOR, &self.chain);
+        }
+        emit(
+            FORWARDED_PROTO,
+            self.proto.map_or(b"http", HeaderValue::as_bytes),
+        );
+        if let Some(host) = self.host.or(origin.host) {
+            emit(FORWARDED_HOST, host.as_bytes());
+        }
+    }
+}
+
+/// The headers that `Connection` declares to be of this hop; what routes or frames a message
+/// cannot be declared away.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let mut named = Vec::new();
+    for value in headers.get_all(CONNECTION) {
+        for token in value
+            .as_bytes()
+            .split(|b| *b == b',')
+            .map(<[u8]>::trim_ascii)
+        {
+            if token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close") {
+                continue;
+            }
+            if let Ok(name) = HeaderName::from_bytes(token) {
+                if name != HOST && name != TE {
+                    named.push(name);
+                }
+            }
+        }
+    }
+    named
+}
+
+/// The protocol a client asks to switch to, where that may be passed on.
+pub(super) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let protocol = headers.get(UPGRADE)?;
+    let asked = named_by_connection(headers).contains(&UPGRADE);
+    // h2c would carry requests past the routing.
+    let h2c = protocol
+        .as_bytes()
+        .split(|b| *b == b',')
+        .any(|p| p.trim_ascii().eq_ignore_ascii_case(b"h2c"));
+    (asked && !h2c).then(|| protocol.clone())
+}
+
+/// The client's request id if it is a sane one, else a new one.
+pub(super) fn request_id(headers: &HeaderMap, worker: &Worker) -> HeaderValue {
+    if let Some(id) = headers.get(REQUEST_ID) {
+        let sane = (1..=REQUEST_ID_MAX).contains(&id.len())
+            && id
+                .as_bytes()
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        if sane {
+            return id.clone();
+        }
+    }
+    HeaderValue::from_bytes(&worker.unique()).unwrap_or(HeaderValue::from_static("0"))
+}
+
+/// A new trace that nobody recorded yet (W3C Trace Context, section 3.2).
+fn new_trace(worker: &Worker) -> [u8; 55] {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let trace = worker.unique();
+    if let Some(place) = text.get_mut(3..35) {
+        place.copy_from_slice(&trace);
+    }
+    if let (Some(place), Some(span)) = (text.get_mut(36..52), trace.get(8..24)) {
+        place.copy_from_slice(span);
+    }
+    text
+}
+
+/// Turns the headers of an HTTP/2 answer into those of one that came over HTTP/1.1.
+pub(super) fn strip_hop(headers: &mut HeaderMap) {
+    let gone: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| stays_on_this_hop(name))
+        .cloned()
+        .collect();
+    for name in gone {
+        headers.remove(name);
+    }
+}
+
+/// Edits an answer's headers as the service wants it.
+pub(super) fn edit_answer(headers: &mut HeaderMap, settings: &Effective) {
+    for name in &settings.remove_response_headers {
+        headers.remove(name);
+    }
+    for (name, value) in &settings.set_response_headers {
+        headers.insert(name, value.clone());
+    }
+}

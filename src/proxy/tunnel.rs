@@ -1,0 +1,114 @@
+//! A switched protocol (WebSocket): bytes both ways until one side ends.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::net::TcpStream;
+
+use super::upstream::UpstreamIo;
+use super::worker::Worker;
+
+/// The upstream's half, waiting for the client's.
+pub(super) struct Tunnel {
+    /// The upstream's socket.
+    pub(super) io: UpstreamIo,
+    /// What the upstream already sent in its protocol.
+    pub(super) read_buf: Bytes,
+    /// How long both sides may be quiet.
+    pub(super) stall: Duration,
+    /// Held while the tunnel lives: the endpoint has one more request in flight.
+    pub(super) guard: super::upstream::InFlight,
+}
+
+/// Copies until both sides are done, one breaks, or both are quiet too long.
+pub(super) async fn run(client: TcpStream, read_buf: Bytes, tunnel: Tunnel, worker: &Worker) {
+    let Tunnel {
+        io,
+        read_buf: upstream_buf,
+        stall,
+        guard,
+    } = tunnel;
+    let activity = Activity::default();
+    let mut client = Rewound {
+        prefix: read_buf,
+        inner: client,
+        activity: &activity,
+    };
+    let mut upstream = Rewound {
+        prefix: upstream_buf,
+        inner: TokioIo::new(io),
+        activity: &activity,
+    };
+    let copy = copy_bidirectional(&mut client, &mut upstream);
+    let watch = async {
+        loop {
+            let seen = activity.reads.get();
+            tokio::time::sleep(stall).await;
+            if seen == activity.reads.get() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        // Either side may break off at any time; that is how tunnels end.
+        _ended = copy => {}
+        () = watch => {}
+        () = worker.cut() => {}
+    }
+    drop(guard);
+}
+
+#[derive(Default)]
+struct Activity {
+    reads: std::cell::Cell<u64>,
+}
+
+/// A socket whose first bytes were read before.
+struct Rewound<'q, T> {
+    prefix: Bytes,
+    inner: T,
+    activity: &'q Activity,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Rewound<'_, T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.prefix.is_empty() {
+            let ready = this.prefix.split_to(this.prefix.len().min(buf.remaining()));
+            buf.put_slice(&ready);
+            return Poll::Ready(Ok(()));
+        }
+        let read = Pin::new(&mut this.inner).poll_read(cx, buf);
+        if read.is_ready() {
+            this.activity.reads.set(this.activity.reads.get() + 1);
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Rewound<'_, T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
