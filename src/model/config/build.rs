@@ -1,7 +1,7 @@
 //! Builds one service of the table, and carries over from the one before whatever stayed the same:
 //! counters, turns, connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use http::{HeaderValue, Uri};
@@ -34,10 +34,7 @@ pub(super) fn service(plan: Plan<'_>, pools: &mut u64) -> Arc<Service> {
         Some(same) if *same == plan.settings => Arc::clone(same),
         _ => Arc::clone(&plan.settings),
     };
-    let reuse = Reuse {
-        before,
-        transport: &settings.transport,
-    };
+    let reuse = Reuse::new(before, &settings.transport);
     let versions: Vec<Arc<Version>> = by_version(plan.endpoints)
         .into_iter()
         .map(|(name, specs)| {
@@ -73,11 +70,23 @@ fn by_version(endpoints: Option<&Endpoints>) -> Vec<(&VersionName, Vec<&Endpoint
 
 /// What may be carried over.
 struct Reuse<'a> {
-    before: Option<&'a Service>,
-    transport: &'a Transport,
+    versions: HashMap<&'a VersionName, &'a Arc<Version>>,
+    /// By URL, whichever version they served.
+    endpoints: HashMap<&'a str, &'a Arc<Endpoint>>,
+    same_transport: bool,
 }
 
-impl Reuse<'_> {
+impl<'a> Reuse<'a> {
+    fn new(before: Option<&'a Service>, transport: &Transport) -> Self {
+        let versions = || before.into_iter().flat_map(|service| &service.versions);
+        let endpoints = versions().flat_map(|version| &version.endpoints);
+        Self {
+            versions: versions().map(|version| (&version.name, version)).collect(),
+            endpoints: endpoints.map(|there| (&*there.spec.url, there)).collect(),
+            same_transport: before.is_some_and(|before| before.settings.transport == *transport),
+        }
+    }
+
     fn version(
         &self,
         name: &VersionName,
@@ -85,10 +94,7 @@ impl Reuse<'_> {
         specs: &[&EndpointSpec],
         pools: &mut u64,
     ) -> Arc<Version> {
-        let before = self.before.and_then(|service| {
-            let mut versions = service.versions.iter();
-            versions.find(|version| version.name == *name)
-        });
+        let before = self.versions.get(name).copied();
         let endpoints: Vec<Arc<Endpoint>> = specs
             .iter()
             .map(|spec| self.endpoint(spec, pools))
@@ -110,12 +116,9 @@ impl Reuse<'_> {
     }
 
     fn endpoint(&self, spec: &EndpointSpec, pools: &mut u64) -> Arc<Endpoint> {
-        let before = self.before.and_then(|service| find(service, spec));
-        let transport_stays = self
-            .before
-            .is_some_and(|service| service.settings.transport == *self.transport);
+        let before = self.endpoints.get(&*spec.url).copied();
         let pool_before = before
-            .filter(|before| transport_stays && before.spec.target == spec.target)
+            .filter(|before| self.same_transport && before.spec.target == spec.target)
             .map(|before| before.pool);
         if let Some(same) = before
             && pool_before.is_some()
@@ -135,16 +138,6 @@ impl Reuse<'_> {
             live: before.map_or_else(Arc::default, |before| Arc::clone(&before.live)),
         })
     }
-}
-
-/// The endpoint of the same URL, whichever version it served.
-fn find<'a>(service: &'a Service, spec: &EndpointSpec) -> Option<&'a Arc<Endpoint>> {
-    let at = |version: &'a Arc<Version>| {
-        let endpoints = &version.endpoints;
-        let at = endpoints.binary_search_by(|endpoint| endpoint.spec.url.cmp(&spec.url));
-        endpoints.get(at.ok()?)
-    };
-    service.versions.iter().find_map(at)
 }
 
 /// The split from before where the same versions have the same weights, wherever they stand now.

@@ -207,9 +207,9 @@ fn fault_of(version: &VersionName, which: Use, versions: &BTreeSet<&VersionName>
         return "this version has no endpoint any more; its share goes to the others".to_owned();
     }
     let known = versions.iter().map(|version| version.as_str());
-    let near = nearest(version.as_str(), known).map(|near| format!(", did you mean {near}?"));
+    let near = nearest(version.as_str(), known).map(|near| format!(" (did you mean {near}?)"));
     format!(
-        "no endpoint has this version{}; until one has, the weights before stay in force",
+        "no endpoint has this version{}; these weights take effect when one has",
         near.unwrap_or_default()
     )
 }

@@ -34,8 +34,11 @@ const BAD_NAMES_MAX: usize = 1_000;
 /// How we came to look at an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sight {
-    /// A notification named the key: an absence is an order.
+    /// A notification said that the key was removed: an absence is an order.
     Named,
+    /// A notification said that the key was written: what stands was written just now, and an
+    /// absence is nobody's order.
+    Written,
     /// Seen by reading: what an absence means depends on what else stands (see `Extent`).
     Read,
 }
@@ -43,11 +46,13 @@ pub enum Sight {
 /// How much of what is known a batch of readings covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// Some objects: an absence that no notification named is not obeyed but reported as
+    /// Some objects: an absence that no notification ordered is not obeyed but reported as
     /// `Applied::suspicious`.
     Part,
-    /// Everything known and everything found: absences are orders, unless nothing that stood
-    /// before still stands. The first such batch makes the table a loaded one.
+    /// Everything known and everything found. The first such batch makes the table a loaded one.
+    /// An absence is an order where something that stood before was read later than the absence
+    /// and still stands, so that nothing was flushed meanwhile: in the second reading that misses
+    /// it. Where nothing that stood before stands, everything vanished.
     All,
 }
 
@@ -76,7 +81,7 @@ pub struct Applied {
     /// Set when this batch began (`true`) or ended (`false`) the state in which everything known
     /// vanished without an order.
     pub vanished: Option<bool>,
-    /// A batch of `Extent::Part` missed something that no notification named: read everything.
+    /// Something is missing and no notification ordered it: read everything, to be sure.
     pub suspicious: bool,
 }
 
@@ -149,16 +154,16 @@ impl Config {
         for Reading { object, raw, sight } in readings {
             match (raw, sight) {
                 (Raw::Absent, Sight::Named) => self.drop_object(&object, &mut batch),
-                (Raw::Absent, Sight::Read) => missing.push(object),
+                (Raw::Absent, _) => missing.push(object),
                 (raw, sight) => self.take(object, raw, sight, &mut batch),
             }
         }
         missing.retain(|object| self.is_missed(object));
-        let suspicious = extent == Extent::Part && !missing.is_empty();
-        if extent == Extent::All {
-            batch.load = true;
-            self.resolve(missing, &mut batch);
-        }
+        batch.load = extent == Extent::All;
+        let suspicious = match extent {
+            Extent::Part => self.doubt(&missing),
+            Extent::All => self.resolve(missing, &mut batch),
+        };
         Applied {
             suspicious,
             ..self.settle(batch)
@@ -260,7 +265,8 @@ impl Config {
             .or_insert_with(|| Slot::new(self.batch));
         let same = slot.stands_as(&raw);
         slot.seen = self.batch;
-        if sight == Sight::Named || returned || !same {
+        slot.doubted = false;
+        if sight != Sight::Read || returned || !same {
             slot.written = self.batch;
         }
         if same {
@@ -300,24 +306,43 @@ impl Config {
             && !self.vanished.contains(object)
     }
 
-    /// What to make of objects that are gone without an order, after everything was read. That
-    /// something was deleted shows in what stood before and still stands: it must have been
-    /// written before the missing ones were last seen, for what was written later may have been
-    /// written after everything was flushed.
-    fn resolve(&mut self, missing: Vec<Object>, batch: &mut Batch) {
-        let slot_of = |object| self.slots.get(object).map(|slot| slot.seen);
-        let Some(last_seen) = missing.iter().filter_map(slot_of).max() else {
-            return;
+    /// Remembers that these were missing once; whether there are any.
+    fn doubt(&mut self, missing: &[Object]) -> bool {
+        for object in missing {
+            if let Some(slot) = self.slots.get_mut(object) {
+                slot.doubted = true;
+            }
+        }
+        !missing.is_empty()
+    }
+
+    /// What to make of objects that are gone without an order, after everything was read; whether
+    /// to read again. That something was deleted shows in what stood before and still stands: it
+    /// must have been written before the missing ones were last seen, for what was written later
+    /// may have been written after everything was flushed. And it must have been read after they
+    /// were missing, for the flush may fall into the middle of a reading.
+    fn resolve(&mut self, missing: Vec<Object>, batch: &mut Batch) -> bool {
+        let slot_of = |object: &Object| self.slots.get(object);
+        let Some(last_seen) = missing
+            .iter()
+            .filter_map(slot_of)
+            .map(|slot| slot.seen)
+            .max()
+        else {
+            return false;
         };
         let still_stands =
             (self.slots.values()).any(|slot| slot.seen == self.batch && slot.written <= last_seen);
-        if still_stands {
-            for object in &missing {
-                self.drop_object(object, batch);
-            }
-        } else {
+        if !still_stands {
             self.vanished.extend(missing);
+            return false;
         }
+        let was_doubted = |object: &Object| slot_of(object).is_some_and(|slot| slot.doubted);
+        let (gone, doubted): (Vec<_>, Vec<_>) = missing.into_iter().partition(was_doubted);
+        for object in &gone {
+            self.drop_object(object, batch);
+        }
+        self.doubt(&doubted)
     }
 
     /// Obeys a deletion. Weights whose absence may not fit wait for the judgement.

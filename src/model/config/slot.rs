@@ -27,6 +27,8 @@ pub(super) struct Slot {
     pub(super) seen: u64,
     /// The batch in which it was last seen to be written.
     pub(super) written: u64,
+    /// Whether it was missing when it was last looked for.
+    pub(super) doubted: bool,
     /// Its part of the table's digest.
     pub(super) mark: u128,
     /// Whether there are too many of its kind, so that it is not even decoded.
@@ -84,6 +86,7 @@ impl Slot {
             discord: Vec::new(),
             seen: batch,
             written: batch,
+            doubted: false,
             mark: 0,
             surplus: false,
         }

@@ -92,7 +92,7 @@ fn weights_that_outlived_their_deletion_still_do() {
     book.delete("weights:a");
     let mut after = restored(&book);
     assert_eq!(after.shares("a"), "a=1 b=2");
-    after.read_all(&hashes[..1]);
+    while after.read_all(&hashes[..1]).suspicious {}
     assert_eq!(after.shares("a"), "a=1 b=2");
 }
 
@@ -123,7 +123,7 @@ fn an_empty_redis_after_a_restart_is_an_incident() {
 fn what_was_deleted_while_the_gateway_was_away_goes() {
     let book = Book::loaded(&[("endpoints:a", ONE), ("endpoints:b", ONE)]);
     let mut after = restored(&book);
-    after.read_all(&[("endpoints:b", ONE)]);
+    while after.read_all(&[("endpoints:b", ONE)]).suspicious {}
     assert_eq!(after.shares("a"), "no such service");
 }
 

@@ -54,10 +54,57 @@ fn a_known_key_written_after_the_flush_does_not_make_it_a_deletion() {
 }
 
 #[test]
-fn when_some_are_gone_they_were_deleted() {
+fn the_same_text_written_after_the_flush_does_not_make_it_a_deletion() {
+    let mut book = Book::loaded(&STATE);
+    let reading = Reading {
+        sight: Sight::Written,
+        ..named("endpoints:b", hashed(ONE))
+    };
+    assert!(book.apply(vec![reading], Extent::Part).table.is_none());
+    assert_eq!(book.read_all(&STATE[2..]).vanished, Some(true));
+    assert_eq!(book.shares("a"), "base=1 candidate=1");
+}
+
+#[test]
+fn an_absence_after_a_notified_write_is_nobodys_order() {
+    let mut book = Book::loaded(&STATE);
+    let reading = Reading {
+        sight: Sight::Written,
+        ..named("endpoints:b", Raw::Absent)
+    };
+    assert!(book.apply(vec![reading], Extent::Part).suspicious);
+    assert_eq!(book.read_all(&[]).vanished, Some(true));
+    assert_eq!(book.shares("b"), "base=1");
+}
+
+#[test]
+fn a_flush_in_the_middle_of_a_reading_is_no_deletion() {
     let mut book = Book::loaded(&STATE);
     let applied = book.read_all(&STATE[..2]);
+    assert!(applied.suspicious);
+    assert_eq!(book.shares("b"), "base=1");
+    assert_eq!(book.read_all(&[]).vanished, Some(true));
+    assert_eq!(book.shares("b"), "base=1");
+}
+
+#[test]
+fn what_was_missing_for_a_moment_is_there() {
+    let mut book = Book::loaded(&STATE);
+    assert!(book.read_all(&STATE[..2]).suspicious);
+    assert!(!book.read_all(&STATE).suspicious);
+    assert!(
+        book.read_all(&STATE[..2]).suspicious,
+        "the doubt begins anew"
+    );
+}
+
+#[test]
+fn when_some_are_gone_they_were_deleted() {
+    let mut book = Book::loaded(&STATE);
+    assert!(book.glance("endpoints:b", Raw::Absent).suspicious);
+    let applied = book.read_all(&STATE[..2]);
     assert_eq!(applied.vanished, None);
+    assert!(!applied.suspicious);
     assert_eq!(book.shares("b"), "no such service");
     assert_eq!(book.shares("a"), "base=1 candidate=1");
 }
@@ -140,6 +187,7 @@ fn a_second_flush_goes_on_with_the_incident() {
 fn after_an_incident_a_deletion_is_a_deletion() {
     let mut book = flushed();
     book.read_all(&STATE);
+    assert!(book.read_all(&STATE[..2]).suspicious);
     let applied = book.read_all(&STATE[..2]);
     assert_eq!(applied.vanished, None);
     assert_eq!(book.shares("b"), "no such service");
