@@ -1,5 +1,7 @@
 //! What every request pays at the routing table, and what one change costs with 10,000 services.
 
+#![expect(missing_docs, reason = "criterion's macros make public functions")]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};

@@ -34,7 +34,7 @@ pub struct Route {
     pub strip_prefix: bool,
     /// The new path; each `$` begins the number of a group of the regex, which exists.
     pub rewrite: Option<Box<str>>,
-    /// The version it pins.
+    /// The version it pins: while that has no endpoint the route does not match.
     pub version: Option<VersionName>,
     /// Higher wins before everything else.
     pub priority: i32,
