@@ -28,7 +28,7 @@ use super::tunnel::{self, Tunnel};
 use super::worker::Worker;
 
 /// A connection without a request for this long gives its buffers back.
-const PARK_AFTER_MS: u64 = 500;
+pub(super) const PARK_AFTER_MS: u64 = 500;
 /// How long a client may take to accept bytes of its answer, or to send the next of its body.
 const CLIENT_STALL_MS: u64 = 60_000;
 /// What is read and dropped of a body that nobody wanted, before the close.
@@ -154,7 +154,7 @@ impl State {
     }
 
     /// Looks at the clock for this connection; called by the sweep.
-    pub(super) fn sweep(&self, now: u64) {
+    pub(super) fn sweep(&self, now: u64, park_after: u64) {
         let options = &self.worker.options;
         let quiet = now.saturating_sub(self.progress.get());
         let order = if self.owing.get() {
@@ -176,7 +176,7 @@ impl State {
             } else {
                 Order::None
             }
-        } else if quiet >= PARK_AFTER_MS {
+        } else if quiet >= park_after {
             Order::Park
         } else {
             Order::None

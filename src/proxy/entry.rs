@@ -101,7 +101,7 @@ async fn read(exchange: &Exchange, mut incoming: Incoming) -> Result<(Box<str>, 
         let name = scan::name_of(&whole).map_err(refuse)?.into();
         return Ok((name, Body::Whole(whole)));
     }
-    read_on(exchange, incoming, first).await
+    Box::pin(read_on(exchange, incoming, first)).await
 }
 
 async fn read_on(

@@ -12,12 +12,15 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::connection::State;
+use super::connection::{PARK_AFTER_MS, State};
 use super::upstream::{Names, Pools, TlsConfigs};
 use crate::model::table::Table;
 
 /// For how long after a drain began requests on kept connections are still answered.
 const GRACE_MS: u64 = 1_000;
+
+/// After so many new connections the quiet ones give their buffers back at once.
+const CROWD: u64 = 64;
 
 /// What the data plane is told once.
 #[derive(Clone, Debug)]
@@ -113,6 +116,10 @@ impl Worker {
         self.connections
             .borrow_mut()
             .insert(number, Rc::clone(state));
+        if number % CROWD == 0 {
+            // Many new connections: those that are quiet make room at once.
+            self.look_around(0);
+        }
         number
     }
 
@@ -128,12 +135,17 @@ impl Worker {
     pub(super) fn sweep(&self) {
         let now = 1 + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.now.set(now);
-        for state in self.connections.borrow().values() {
-            state.sweep(now);
-        }
+        self.look_around(PARK_AFTER_MS);
         self.pools.sweep(now);
         // An idle thread lets go of an old table here.
         drop(self.table());
+    }
+
+    fn look_around(&self, park_after: u64) {
+        let now = self.now.get();
+        for state in self.connections.borrow().values() {
+            state.sweep(now, park_after);
+        }
     }
 
     /// From now on answers end their connections.

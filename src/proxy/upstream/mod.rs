@@ -133,7 +133,8 @@ pub(super) async fn lend(
             doubtful: kept.doubtful,
         });
     }
-    let link = connect::open(&worker, endpoint, settings).await?;
+    // Boxed: TLS and look-ups need room that most requests never use.
+    let link = Box::pin(connect::open(&worker, endpoint, settings)).await?;
     Ok(Lease {
         link,
         guard,
@@ -165,7 +166,7 @@ impl Lease {
                     upgrade: head.upgrade,
                 })
             }
-            Link::Many(stream) => stream.ask(asking, body, &self.guard.0).await,
+            Link::Many(stream) => Box::pin(stream.ask(asking, body, &self.guard.0)).await,
         }
     }
 
