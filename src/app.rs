@@ -1,1 +1,153 @@
-//! The only place that wires rooms together.
+//! The only place that wires rooms together and begins what runs in the background.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::admin::{self, Admin};
+use crate::control::outbox::Outbox;
+use crate::control::status::Status;
+use crate::control::watcher::{self, NameHeld, Shared, Watcher};
+use crate::model::table::Table;
+use crate::store::{self, Store};
+
+/// What the control plane needs to know.
+#[derive(Debug)]
+pub struct ControlOptions {
+    /// Where Redis is.
+    pub store: store::Options,
+    /// How it is watched.
+    pub watcher: watcher::Options,
+    /// The admin port, where there is one.
+    pub admin: Option<admin::Options>,
+}
+
+/// Why the control plane cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No thread or no runtime.
+    #[error("cannot start the control plane")]
+    Runtime(#[source] std::io::Error),
+    /// Redis can never be reached so.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The admin port cannot be opened.
+    #[error(transparent)]
+    Admin(#[from] admin::Error),
+    /// The name is taken.
+    #[error(transparent)]
+    Name(#[from] NameHeld),
+    /// The thread ended before it said anything.
+    #[error("the control plane ended at its start")]
+    Ended,
+}
+
+/// The control plane: one thread with one runtime, on which everything runs that is not a
+/// request. Stopped when dropped.
+#[derive(Debug)]
+pub struct Control {
+    /// The table in force.
+    pub table: Arc<ArcSwap<Table>>,
+    /// What the background tasks know about themselves.
+    pub status: Arc<Status>,
+    /// The bound address of the admin port, where there is one.
+    pub admin: Option<SocketAddr>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Control {
+    /// Starts it, and returns when the first table is loaded, or after about a second without
+    /// Redis: the table is then the snapshot's, or not loaded.
+    pub fn start(options: ControlOptions) -> Result<Self, Error> {
+        let shared = Shared {
+            table: Arc::default(),
+            status: Arc::default(),
+            outbox: Outbox::default(),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let (started, start) = oneshot::channel();
+        let theirs = shared.clone();
+        let thread = thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || run_control(options, theirs, started, stopped))
+            .map_err(Error::Runtime)?;
+        let admin = start.blocking_recv().unwrap_or(Err(Error::Ended))?;
+        Ok(Self {
+            table: shared.table,
+            status: shared.status,
+            admin,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Control {
+    /// Writes the snapshot and leaves Redis in order; takes a second or two at most.
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // It may have ended by itself, which the join below sees.
+            stop.send(()).ok();
+        }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the control plane ended in a panic");
+        }
+    }
+}
+
+fn run_control(
+    options: ControlOptions,
+    shared: Shared,
+    started: oneshot::Sender<Result<Option<SocketAddr>, Error>>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            // Nobody waits any more only where the process is ending.
+            drop(started.send(Err(Error::Runtime(error))));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        match begin(options, shared).await {
+            Ok((watcher, admin)) => {
+                drop(started.send(Ok(admin)));
+                let stop = async { drop(stopped.await) };
+                watcher.run(stop).await;
+            }
+            Err(error) => drop(started.send(Err(error))),
+        }
+    });
+}
+
+/// Begins everything that runs on the control plane; the watcher is run by the caller.
+async fn begin(
+    options: ControlOptions,
+    shared: Shared,
+) -> Result<(Watcher, Option<SocketAddr>), Error> {
+    let mut bound = None;
+    if let Some(admin) = options.admin {
+        let listener = TcpListener::bind(admin.address)
+            .await
+            .map_err(|source| admin::Error::Bind(admin.address, source))?;
+        let admin = Admin::try_new(&admin, &listener, &shared)?;
+        bound = Some(admin.address());
+        tokio::spawn(admin::serve(listener, admin));
+    }
+    let (store, events) = Store::connect(&options.store)?;
+    tokio::spawn(shared.outbox.clone().run(store.clone()));
+    let mut watcher = Watcher::new(store, events, options.watcher, shared);
+    watcher.start().await?;
+    Ok((watcher, bound))
+}

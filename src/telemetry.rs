@@ -122,6 +122,16 @@ pub fn redis_back() {
     info!("redis back");
 }
 
+/// Redis is there and does not let us do something; said once, until it lets us.
+pub fn redis_refuses(what: &str, why: &str) {
+    warn!(what, why, "redis refuses");
+}
+
+/// The snapshot file cannot be read or written; what is in force stays in force.
+pub fn snapshot_failed(why: &str) {
+    warn!(why, "snapshot failed");
+}
+
 /// How changes are noticed from now on: by notifications or by polling, and why.
 pub fn watch_mode(mode: &str, why: &str) {
     info!(mode, why, "watch mode");

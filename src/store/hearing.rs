@@ -9,13 +9,13 @@ use fred::clients::Client;
 use fred::interfaces::{ClientLike, ClusterInterface, EventInterface, FredResult, PubsubInterface};
 use fred::types::cluster::ClusterRouting;
 use fred::types::config::Server;
-use fred::types::{ConnectHandle, KeyspaceEvent, Message, Value};
+use fred::types::{ConnectHandle, KeyspaceEvent, Value};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::{EVENTS_HELD, Error, Store};
+use super::{EVENTS_HELD, Error, Reason, Store};
 
 /// What happened to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +39,9 @@ pub enum Event {
     Hearing,
     /// The asking connection is there, for the first time or again.
     Asking,
-    /// A connection broke or cannot be made, and why.
+    /// The hearing connection broke or cannot be made.
+    Deaf,
+    /// The asking connection broke or cannot be made, and why.
     Lost(String),
     /// Redis refuses to let us subscribe, and why.
     Refused(String),
@@ -78,27 +80,23 @@ impl Events {
 }
 
 /// Starts both connections and the task that hears.
-pub(super) fn listen(store: &Store, hearing: Client, database: u8) -> Events {
+pub(super) fn listen(store: &Store, hearing: Client) -> Events {
     let (tx, rx) = mpsc::channel(EVENTS_HELD);
     let (orders_tx, orders) = mpsc::channel(1);
-    let space = format!("__keyspace@{database}__:");
+    let space = &store.space;
     let ear = Ear {
+        ring: store.channel(),
+        ring_key: store.ring_key(),
         patterns: store
             .keys
             .patterns()
             .iter()
             .map(|pattern| format!("{space}{pattern}"))
             .collect(),
-        channels: vec![
-            format!("{space}{}", store.gateway),
-            // Last, so that a ring that is heard proves the patterns in force.
-            store.channel.to_string(),
-        ],
+        beat: format!("{space}{}", store.gateway),
         gateway: store.gateway.to_string(),
-        channel: store.channel.to_string(),
         prefix: store.keys.prefix().to_owned(),
         keyspace: hearing.keyspace_event_rx(),
-        messages: hearing.message_rx(),
         hearing_up: hearing.reconnect_rx(),
         hearing_errors: hearing.error_rx(),
         asking_up: store.client.reconnect_rx(),
@@ -120,12 +118,14 @@ struct Ear {
     hearing: Client,
     asking: Client,
     patterns: Vec<String>,
-    channels: Vec<String>,
+    /// The channel of our own life sign.
+    beat: String,
+    /// The channel of our own rings.
+    ring: String,
+    ring_key: String,
     gateway: String,
-    channel: String,
     prefix: String,
     keyspace: Receiver<KeyspaceEvent>,
-    messages: Receiver<Message>,
     hearing_up: Receiver<Server>,
     hearing_errors: Receiver<(fred::error::Error, Option<Server>)>,
     asking_up: Receiver<Server>,
@@ -175,10 +175,16 @@ impl Ear {
                 Ok(_) | Err(RecvError::Lagged(_)) => self.send(Event::Asking).await,
                 Err(RecvError::Closed) => Err(Unheard),
             },
-            error = self.hearing_errors.recv() => self.lost(error).await,
-            error = self.asking_errors.recv() => self.lost(error).await,
+            error = self.hearing_errors.recv() => match error {
+                Ok(_) | Err(RecvError::Lagged(_)) => self.send(Event::Deaf).await,
+                Err(RecvError::Closed) => Err(Unheard),
+            },
+            error = self.asking_errors.recv() => match error {
+                Ok((error, _)) => self.send(Event::Lost(Reason::from(error).to_string())).await,
+                Err(RecvError::Lagged(_)) => Ok(()),
+                Err(RecvError::Closed) => Err(Unheard),
+            },
             event = self.keyspace.recv() => self.keyspace(event).await,
-            message = self.messages.recv() => self.message(message).await,
             order = self.orders.recv() => match order {
                 Some(Order::Reconnect) => {
                     let hearing = self.hearing.clone();
@@ -193,18 +199,7 @@ impl Ear {
     }
 
     async fn send(&self, event: Event) -> Result<(), Unheard> {
-        self.tx.send(event).await.map_err(|_| Unheard) // the event is of no use to anybody
-    }
-
-    async fn lost(
-        &self,
-        error: Result<(fred::error::Error, Option<Server>), RecvError>,
-    ) -> Result<(), Unheard> {
-        match error {
-            Ok((error, _)) => self.send(Event::Lost(error.to_string())).await,
-            Err(RecvError::Lagged(_)) => Ok(()),
-            Err(RecvError::Closed) => Err(Unheard),
-        }
+        self.tx.send(event).await.map_err(|_unsent| Unheard)
     }
 
     async fn keyspace(&self, event: Result<KeyspaceEvent, RecvError>) -> Result<(), Unheard> {
@@ -222,40 +217,18 @@ impl Ear {
                 _ => Ok(()),
             };
         }
+        if key == self.ring_key {
+            return match event.operation.parse() {
+                Ok(ring) => self.send(Event::Ring(ring)).await,
+                // Somebody else's joke.
+                Err(_) => Ok(()),
+            };
+        }
         let change = match event.operation.as_str() {
             "del" | "expired" | "evicted" | "rename_from" | "move_from" => Change::Removed,
             _ => Change::Written,
         };
         self.send(Event::Key(key.to_owned(), change)).await
-    }
-
-    async fn message(&mut self, message: Result<Message, RecvError>) -> Result<(), Unheard> {
-        let message = match message {
-            Ok(message) => message,
-            Err(RecvError::Lagged(_)) => return self.send(Event::Lagged).await,
-            Err(RecvError::Closed) => return Err(Unheard),
-        };
-        if *message.channel != *self.channel || !self.rules(&message.server) {
-            return Ok(());
-        }
-        let Some(token) = message.value.as_u64() else {
-            return Ok(());
-        };
-        // Rings and notifications come on two queues: what came first goes first.
-        while let Ok(event) = self.keyspace.try_recv() {
-            self.keyspace(Ok(event)).await?;
-        }
-        self.send(Event::Ring(token)).await
-    }
-
-    /// Whether `server` holds our keys. In a Cluster a ring travels to all nodes, and only the one
-    /// that also sends the notifications sends both in order.
-    fn rules(&self, server: &Server) -> bool {
-        let Some(cluster) = self.hearing.cached_cluster_state() else {
-            return true;
-        };
-        let slot = ClusterRouting::hash_key(self.prefix.as_bytes());
-        cluster.get_server(slot).is_none_or(|owner| owner == server)
     }
 
     async fn subscribe(&mut self) -> Result<(), Unheard> {
@@ -280,25 +253,36 @@ impl Ear {
     }
 
     async fn try_subscribe(&self) -> Result<(), Error> {
-        let nodes = match self.hearing.cached_cluster_state() {
+        let cluster = self.hearing.cached_cluster_state();
+        let nodes = match &cluster {
             Some(cluster) => cluster.unique_primary_nodes(),
             None => self.hearing.active_connections(),
         };
         if nodes.is_empty() {
             return Err(Error::Away);
         }
+        let slot = ClusterRouting::hash_key(self.prefix.as_bytes());
+        let owner = cluster.and_then(|cluster| cluster.get_server(slot).cloned());
         for node in nodes {
-            self.subscribe_at_node(node)
+            let rings = owner.as_ref().is_none_or(|owner| *owner == node);
+            self.subscribe_at(node, rings)
                 .await
                 .map_err(Error::step("subscribe"))?;
         }
         Ok(())
     }
 
-    async fn subscribe_at_node(&self, node: Server) -> FredResult<()> {
+    /// In a Cluster a ring travels to all nodes, and only from the one that holds our keys it
+    /// comes in order with the notifications: it is heard there only.
+    async fn subscribe_at(&self, node: Server, rings: bool) -> FredResult<()> {
         let at = self.hearing.with_cluster_node(node);
         at.psubscribe(self.patterns.clone()).await?;
-        at.subscribe(self.channels.clone()).await?;
+        at.subscribe(self.beat.clone()).await?;
+        if rings {
+            at.subscribe(self.ring.clone()).await?;
+        } else {
+            at.unsubscribe(self.ring.clone()).await?;
+        }
         // Subscriptions are confirmed out of band, and a refusal comes as the answer to whatever
         // was sent next: the ping is answered well only when all of them are in force.
         at.ping::<Value>(None).await.map(drop)

@@ -10,7 +10,7 @@ const VALUE_MAX: usize = 64 * 1024;
 /// The most bytes of one hash: as much as 10,000 endpoints with long URLs need.
 const HASH_MAX: usize = 8 * 1024 * 1024;
 /// Keys in one script call: a few milliseconds of Redis's time.
-pub(super) const CHUNK: usize = 200;
+pub const CHUNK: usize = 200;
 
 /// What one reading found.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Store {
             FIELDS_MAX.to_string(),
             VALUE_MAX.to_string(),
             HASH_MAX.to_string(),
-            self.channel.to_string(),
+            self.channel(),
             ring.map(|ring| ring.to_string()).unwrap_or_default(),
         ];
         let answer: Value = self
@@ -60,7 +60,7 @@ pub async fn read_all(options: &Options) -> Result<Vec<Found>, Error> {
     found
 }
 
-const READ_ALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+const READ_ALL_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(1);
 
 impl Store {
     /// Waits until commands can be sent; the reason of the last failure after some seconds.

@@ -24,9 +24,9 @@ use fred::types::config::{
 use fred::types::scripts::Script;
 
 pub use hearing::{Change, Event, Events};
-pub use load::{Found, Loaded, read_all};
+pub use load::{CHUNK, Found, Loaded, read_all};
 pub use options::Options;
-pub use publish::{Mended, News, Note};
+pub use publish::{News, Note};
 pub use pulse::{Flags, Pulse};
 pub use scan::Scan;
 pub use snapshot::{load as load_snapshot, save as save_snapshot};
@@ -56,7 +56,7 @@ pub enum Error {
         /// Whether Redis itself said no; otherwise it did not answer.
         refused: bool,
         /// Why it failed.
-        source: fred::error::Error,
+        source: Reason,
     },
     /// A script answered something else than its header says.
     #[error("unexpected answer when trying to {0}")]
@@ -101,8 +101,23 @@ impl Error {
             Self::Step {
                 step,
                 refused,
-                source,
+                source: Reason::from(source),
             }
+        }
+    }
+}
+
+/// Why a command failed: Redis's own words where it answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Reason(String);
+
+impl From<fred::error::Error> for Reason {
+    fn from(error: fred::error::Error) -> Self {
+        match error.kind() {
+            // fred's name for whatever Redis says.
+            fred::error::ErrorKind::Unknown => Self(error.details().to_owned()),
+            _ => Self(error.to_string()),
         }
     }
 }
@@ -118,8 +133,9 @@ const EVENTS_HELD: usize = 4096;
 pub struct Store {
     client: Client,
     keys: Keys,
-    /// Our own channel, which scripts ring.
-    channel: Arc<str>,
+    /// What comes before the key in the channel of a notification.
+    space: Arc<str>,
+    ring: Arc<str>,
     gateway: Arc<str>,
     scripts: Arc<Scripts>,
 }
@@ -150,9 +166,8 @@ impl Store {
         let keys = options.keys.clone();
         let store = Self {
             client,
-            channel: keys
-                .internal(&format!("barrier:{}", options.instance))
-                .into(),
+            ring: format!("ring:{}", options.instance).into(),
+            space: format!("__keyspace@{database}__:").into(),
             gateway: keys.gateway(&options.instance).into(),
             keys,
             scripts: Arc::new(Scripts {
@@ -161,7 +176,7 @@ impl Store {
                 publish_changes: Script::from_lua(include_str!("../../lua/publish_changes.lua")),
             }),
         };
-        let events = hearing::listen(&store, hearing, database);
+        let events = hearing::listen(&store, hearing);
         Ok((store, events))
     }
 
@@ -175,6 +190,17 @@ impl Store {
     #[must_use]
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// What our rings seem to be notifications of.
+    fn ring_key(&self) -> String {
+        self.keys.internal(&self.ring)
+    }
+
+    /// Our own channel, which scripts ring. It looks like a notification because the client queues
+    /// those apart from other messages, and what comes in order must stay in order.
+    fn channel(&self) -> String {
+        format!("{}{}", self.space, self.ring_key())
     }
 
     /// The connection, or `Away`: commands must not queue up while there is none.

@@ -98,7 +98,7 @@ fn unix_config(rest: &str) -> Result<Config, Error> {
         Some(number) => Some(
             number
                 .parse()
-                .map_err(|_| Error::Url("want ?db=0 to ?db=255".into()))?, // the text says it all
+                .map_err(|_not_so| Error::Url("want ?db=0 to ?db=255".into()))?,
         ),
         None if query.is_empty() => None,
         None => return Err(Error::Url("of a unix socket only ?db=N is known".into())),

@@ -1,6 +1,6 @@
 //! Telling what a change led to: `smartlink:errors` and `smartlink:events`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fred::interfaces::HashesInterface;
 use fred::types::Value;
@@ -13,16 +13,13 @@ const EVENTS_MAX: u32 = 10_000;
 /// One entry of the stream of events: field and value.
 pub type Note = Vec<(&'static str, String)>;
 
-/// Places whose errors are gone.
-pub type Mended = Vec<String>;
-
 /// What is to be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct News {
     /// Place to what is wrong there and since when (RFC 3339).
     pub errors: BTreeMap<String, (String, String)>,
     /// Places whose errors are gone.
-    pub mended: Mended,
+    pub mended: BTreeSet<String>,
     /// Events, oldest first.
     pub notes: Vec<Note>,
 }

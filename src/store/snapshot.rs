@@ -61,7 +61,7 @@ fn decode(bytes: &[u8]) -> Result<Snapshot, &'static str> {
     let end = memchr::memchr(b'\n', bytes).ok_or("has no first line")?;
     let (head, rest) = bytes.split_at(end);
     let body = rest.get(1..).unwrap_or_default();
-    let head = std::str::from_utf8(head).map_err(|_| "is no snapshot")?; // which byte is no help
+    let head = std::str::from_utf8(head).map_err(|_at| "is no snapshot")?;
     let sum = head
         .strip_prefix(FORMAT)
         .and_then(|sum| sum.strip_prefix(' '))
@@ -69,7 +69,7 @@ fn decode(bytes: &[u8]) -> Result<Snapshot, &'static str> {
     if sum != format!("{:x}", Sha256::digest(body)) {
         return Err("is damaged: its checksum does not fit");
     }
-    serde_json::from_slice(body).map_err(|_| "holds something else than a configuration") // nor is where
+    serde_json::from_slice(body).map_err(|_at| "holds something else than a configuration")
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -1,4 +1,9 @@
 //! The real thing: private servers, real sockets, one file a behaviour.
 
+#![expect(unreachable_pub, reason = "a test binary has no outside")]
+
 mod store;
 mod support;
+mod watcher_changes;
+mod watcher_faults;
+mod watcher_start;

@@ -212,7 +212,7 @@ async fn an_error_keeps_its_time_while_its_words_stay() {
     }
     assert_eq!(store.published_errors().await.expect("read"), ["place"]);
     let news = News {
-        mended: vec!["place".to_owned()],
+        mended: ["place".to_owned()].into(),
         notes: vec![vec![("kind", "config_applied".to_owned())]],
         ..News::default()
     };

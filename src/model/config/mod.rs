@@ -199,6 +199,12 @@ impl Config {
         self.slots.keys()
     }
 
+    /// Whether that object is among the known.
+    #[must_use]
+    pub fn is_known(&self, object: &Object) -> bool {
+        self.slots.contains_key(object)
+    }
+
     /// All that is wrong.
     pub fn errors(&self) -> impl Iterator<Item = &ConfigError> {
         let objects = self.errors.values().flatten();

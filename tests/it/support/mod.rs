@@ -1,5 +1,6 @@
 //! What every behaviour needs: private servers and waiting for a state with a deadline.
 
+pub mod control;
 pub mod redis;
 
 use std::time::{Duration, Instant};

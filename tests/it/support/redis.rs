@@ -90,11 +90,6 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Its port on loopback.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Its unix socket.
     pub fn socket(&self) -> std::path::PathBuf {
         self.folder.path().join("redis.sock")
@@ -127,8 +122,8 @@ impl Redis {
     pub fn hash(&self, key: &str) -> std::collections::BTreeMap<String, String> {
         let texts = self.call(&["HGETALL", key]).texts();
         texts
-            .chunks(2)
-            .map(|pair| (pair[0].clone(), pair[1].clone()))
+            .chunks_exact(2)
+            .filter_map(|pair| Some((pair.first()?.clone(), pair.last()?.clone())))
             .collect()
     }
 }
@@ -176,15 +171,6 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// The text; panics where it is none.
-    #[track_caller]
-    pub fn text(self) -> String {
-        match self {
-            Self::Text(text) => text,
-            other => panic!("no text: {other:?}"),
-        }
-    }
-
     /// The number; panics where it is none.
     #[track_caller]
     pub fn number(self) -> i64 {

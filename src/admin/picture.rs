@@ -1,0 +1,117 @@
+//! The table in force and the config errors, as JSON.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use crate::control::status::{Standing, Status};
+use crate::model::endpoint::Duty;
+use crate::model::name::Name;
+use crate::model::route::{HostMatch, PathMatch, Route};
+use crate::model::table::{Endpoint, Service, Table, Version};
+
+/// The table in force.
+pub(super) fn table(table: &Table, status: &Status) -> Value {
+    let mut services: Vec<_> = table.services.iter().collect();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    let services: serde_json::Map<_, _> = services
+        .into_iter()
+        .map(|it| (it.name.to_string(), service(it)))
+        .collect();
+    let routes: Vec<_> = table.routes.routes.iter().map(|it| route(it)).collect();
+    json!({
+        "revision": table.revision,
+        "digest": table.digest,
+        "loaded": table.loaded,
+        "watch": status.watch().to_string(),
+        "watch_proof_ms": status.proof_ms(),
+        "redis": if status.is_connected() { "connected" } else { "lost" },
+        "vanished": status.is_vanished(),
+        "errors": status.errors().len(),
+        "misconfigured": table.defaults_misconfigured,
+        "services": services,
+        "routes": routes,
+    })
+}
+
+fn service(service: &Service) -> Value {
+    let sum: u64 = service.versions.iter().map(|it| u64::from(it.weight)).sum();
+    let versions: serde_json::Map<_, _> = service
+        .versions
+        .iter()
+        .map(|it| (it.name.to_string(), version(it, sum)))
+        .collect();
+    json!({
+        "enabled": service.settings.enabled,
+        "misconfigured": service.misconfigured,
+        "versions": versions,
+    })
+}
+
+fn version(version: &Version, sum: u64) -> Value {
+    let endpoints: serde_json::Map<_, _> = version
+        .endpoints
+        .iter()
+        .map(|it| (it.spec.url.to_string(), endpoint(it)))
+        .collect();
+    let share = match sum {
+        0 => 0.0,
+        #[expect(clippy::cast_precision_loss, reason = "shown to people")]
+        _ => f64::from(version.weight) / sum as f64,
+    };
+    json!({ "weight": version.weight, "share": share, "endpoints": endpoints })
+}
+
+fn endpoint(endpoint: &Endpoint) -> Value {
+    let duty = match endpoint.spec.duty {
+        Duty::Active => "active",
+        Duty::Backup => "backup",
+        Duty::Drain => "drain",
+        Duty::Off => "off",
+    };
+    json!({
+        "weight": endpoint.spec.weight,
+        "duty": duty,
+        "max_conns": endpoint.spec.max_conns,
+        "inflight": endpoint.live.inflight.load(Ordering::Relaxed),
+    })
+}
+
+fn route(route: &Route) -> Value {
+    let (path, path_regex) = match &route.path {
+        PathMatch::Any => (None, None),
+        PathMatch::Exact(path) | PathMatch::Prefix(path) => (Some(&**path), None),
+        PathMatch::Regex(regex) => (None, Some(regex.as_str())),
+    };
+    let host = match &route.host {
+        HostMatch::Any => None,
+        HostMatch::Exact(host) => Some(host.to_string()),
+        HostMatch::Below(domain) => Some(format!("*{domain}")),
+    };
+    let methods: Vec<_> = route.methods.iter().map(http::Method::as_str).collect();
+    json!({
+        "id": route.id.as_str(),
+        "service": route.service.as_str(),
+        "path": path,
+        "path_regex": path_regex,
+        "host": host,
+        "methods": methods,
+        "version": route.version.as_ref().map(Name::as_str),
+        "priority": route.priority,
+    })
+}
+
+/// What is wrong in the hashes.
+pub(super) fn errors(errors: &[Standing]) -> Value {
+    errors
+        .iter()
+        .map(|standing| {
+            json!({
+                "key": standing.error.key,
+                "field": standing.error.field,
+                "message": standing.error.message,
+                "since": standing.since,
+            })
+        })
+        .collect()
+}

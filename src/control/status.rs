@@ -1,0 +1,116 @@
+//! What the background tasks know about themselves, for the admin port and the gateway's hash.
+//!
+//! Invariant: reading it never waits.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::model::decode::ConfigError;
+
+/// How changes in Redis are noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// By keyspace notifications, which are known to arrive.
+    Notifications,
+    /// By reading everything every two seconds.
+    Polling,
+}
+
+impl fmt::Display for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Notifications => "notifications",
+            Self::Polling => "polling",
+        })
+    }
+}
+
+/// A config error, and since when it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What is wrong.
+    pub error: ConfigError,
+    /// Since when, RFC 3339.
+    pub since: String,
+}
+
+/// The state of the background tasks.
+#[derive(Debug, Default)]
+pub struct Status {
+    notified: AtomicBool,
+    proof_ms: AtomicU64,
+    connected: AtomicBool,
+    vanished: AtomicBool,
+    draining: AtomicBool,
+    errors: ArcSwap<Vec<Standing>>,
+}
+
+impl Status {
+    /// How changes are noticed; polling until the first proof.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        if self.notified.load(Ordering::Relaxed) {
+            Watch::Notifications
+        } else {
+            Watch::Polling
+        }
+    }
+
+    /// When it was last proven that changes are noticed, in Unix milliseconds; 0 is never.
+    #[must_use]
+    pub fn proof_ms(&self) -> u64 {
+        self.proof_ms.load(Ordering::Relaxed)
+    }
+
+    /// Whether Redis answers.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is in force has vanished from Redis without an order.
+    #[must_use]
+    pub fn is_vanished(&self) -> bool {
+        self.vanished.load(Ordering::Relaxed)
+    }
+
+    /// Whether the gateway is about to stop.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The config errors that stand, by place.
+    #[must_use]
+    pub fn errors(&self) -> std::sync::Arc<Vec<Standing>> {
+        self.errors.load_full()
+    }
+
+    /// The gateway is about to stop.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_watch(&self, watch: Watch) {
+        self.notified
+            .store(watch == Watch::Notifications, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_proof_ms(&self, at: u64) {
+        self.proof_ms.store(at, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_vanished(&self, vanished: bool) {
+        self.vanished.store(vanished, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_errors(&self, errors: Vec<Standing>) {
+        self.errors.store(std::sync::Arc::new(errors));
+    }
+}

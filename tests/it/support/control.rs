@@ -1,0 +1,113 @@
+//! The control plane alone, as the gateway runs it, and what it has made of the hashes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smartlink::admin;
+use smartlink::app::{Control, ControlOptions, Error};
+use smartlink::control::watcher;
+use smartlink::model::keys::Keys;
+use smartlink::model::table::Table;
+use smartlink::store;
+
+use super::redis::Redis;
+use super::{eventually, secs};
+
+/// Options for a control plane on that server.
+pub fn options(redis: &Redis) -> ControlOptions {
+    options_at(&redis.url(), "smartlink:")
+}
+
+/// Options for a control plane on that URL.
+pub fn options_at(url: &str, prefix: &str) -> ControlOptions {
+    ControlOptions {
+        store: store::Options {
+            url: url.to_owned(),
+            user: None,
+            password: None,
+            keys: Keys::new(prefix),
+            instance: "here".to_owned(),
+        },
+        watcher: watcher::Options {
+            reconcile: secs(5),
+            instance: "here".to_owned(),
+            address: "127.0.0.1:1".to_owned(),
+            snapshot: None,
+        },
+        admin: Some(admin::Options {
+            address: "127.0.0.1:0".parse().expect("an address"),
+            token_file: None,
+        }),
+    }
+}
+
+/// A control plane that runs.
+pub struct Plane {
+    pub control: Control,
+}
+
+impl Plane {
+    /// Starts one on that server.
+    pub fn start(redis: &Redis) -> Self {
+        Self::start_with(options(redis)).expect("it starts")
+    }
+
+    /// Starts one.
+    pub fn start_with(options: ControlOptions) -> Result<Self, Error> {
+        Control::start(options).map(|control| Self { control })
+    }
+
+    /// The table in force.
+    pub fn table(&self) -> Arc<Table> {
+        self.control.table.load_full()
+    }
+
+    /// The weights in force: `base 90 candidate 10`; nothing where there is no such service.
+    pub fn weights(&self, service: &str) -> String {
+        let table = self.table();
+        let Some(service) = table.services.get(service) else {
+            return String::new();
+        };
+        let versions = service.versions.iter();
+        let weights = versions.map(|version| format!("{} {}", version.name, version.weight));
+        weights.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Waits until these weights are in force.
+    #[track_caller]
+    pub fn await_weights(&self, service: &str, wanted: &str, limit: Duration) {
+        let seen = || self.weights(service) == wanted;
+        let end = std::time::Instant::now() + limit;
+        while !seen() {
+            assert!(
+                std::time::Instant::now() < end,
+                "want {wanted:?} within {limit:?}, got {:?}",
+                self.weights(service)
+            );
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Waits until notifications are known to arrive.
+    #[track_caller]
+    pub fn await_proof(&self) {
+        eventually("notifications arrive", secs(5), || {
+            let watch = self.control.status.watch();
+            (watch == smartlink::control::status::Watch::Notifications).then_some(())
+        });
+    }
+
+    /// A GET of the admin port: status and body.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        use std::io::{Read, Write};
+        let address = self.control.admin.expect("an admin port");
+        let mut stream = std::net::TcpStream::connect(address).expect("it accepts");
+        let head = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let status = answer.get(9..12).and_then(|status| status.parse().ok());
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        (status.expect("a status"), body.to_owned())
+    }
+}

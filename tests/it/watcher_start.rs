@@ -1,0 +1,116 @@
+//! How a gateway starts and what it leaves.
+
+use std::time::{Duration, Instant};
+
+use smartlink::app::Error;
+
+use crate::support::control::{Plane, options, options_at};
+use crate::support::redis::{Redis, free_port};
+use crate::support::{eventually, secs};
+
+#[test]
+fn with_redis_there_the_table_is_loaded_when_the_start_is_over() {
+    let redis = Redis::start();
+    let begin = Instant::now();
+    let plane = Plane::start(&redis);
+    assert!(begin.elapsed() < secs(1), "{:?}", begin.elapsed());
+    assert!(
+        plane.table().loaded,
+        "an empty Redis is a configuration too"
+    );
+    assert_eq!(plane.get("/readyz").0, 200);
+}
+
+#[test]
+fn without_redis_it_starts_and_waits() {
+    let mut redis = Redis::start();
+    redis.kill();
+    let begin = Instant::now();
+    let plane = Plane::start(&redis);
+    assert!(begin.elapsed() < secs(3), "{:?}", begin.elapsed());
+    assert!(!plane.table().loaded);
+    assert_eq!(plane.get("/readyz").0, 503);
+    assert_eq!(plane.get("/healthz").0, 200);
+    redis.restart();
+    eventually("it is loaded", secs(5), || {
+        plane.table().loaded.then_some(())
+    });
+    assert_eq!(plane.get("/readyz").0, 200);
+}
+
+#[test]
+fn a_name_of_a_live_gateway_is_refused_and_of_a_dead_one_taken() {
+    let redis = Redis::start();
+    let plane = Plane::start(&redis);
+    let refused = Plane::start_with(options(&redis)).err().expect("refused");
+    assert!(matches!(refused, Error::Name(_)), "{refused}");
+    drop(plane);
+    redis.run("HSET smartlink:gateway:here heartbeat_ms 5");
+    Plane::start(&redis);
+}
+
+#[test]
+fn a_hopeless_start_fails_with_one_line() {
+    for (url, prefix) in [
+        ("http://127.0.0.1", "smartlink:"),
+        ("redis-cluster://127.0.0.1:1", "smartlink:"),
+    ] {
+        let error = Plane::start_with(options_at(url, prefix)).err().expect(url);
+        assert!(matches!(error, Error::Store(_)), "{error}");
+        assert_eq!(error.to_string().lines().count(), 1);
+    }
+    let mut open = options_at("redis://127.0.0.1:1", "smartlink:");
+    open.admin.as_mut().expect("set").address = "0.0.0.0:0".parse().expect("an address");
+    let error = Plane::start_with(open).err().expect("open to all");
+    assert!(error.to_string().contains("--admin-token-file"), "{error}");
+}
+
+#[test]
+fn a_snapshot_serves_without_redis_and_then_redis_counts() {
+    let mut redis = Redis::start();
+    let path = redis.folder().join("snapshot");
+    let with_snapshot = |redis: &Redis| {
+        let mut options = options(redis);
+        options.watcher.snapshot = Some(path.clone());
+        Plane::start_with(options).expect("it starts")
+    };
+    let plane = with_snapshot(&redis);
+    plane.await_proof();
+    redis.run("HSET smartlink:endpoints:a http://127.0.0.1:1/ base");
+    plane.await_weights("a", "base 1", secs(1));
+    let holds = |text: &str| {
+        let bytes = std::fs::read_to_string(&path).unwrap_or_default();
+        bytes.contains(text).then_some(())
+    };
+    eventually("it is written within a second", secs(1), || {
+        holds("endpoints:a")
+    });
+    redis.run("HSET smartlink:endpoints:b http://127.0.0.1:1/ base");
+    plane.await_weights("b", "base 1", secs(1));
+    drop(plane);
+    holds("endpoints:b").expect("it is written at exit");
+
+    redis.kill();
+    let plane = with_snapshot(&redis);
+    assert_eq!(plane.weights("b"), "base 1");
+    assert_eq!(plane.get("/readyz").0, 200);
+    redis.restart();
+    eventually("an empty redis is an accident", secs(5), || {
+        plane.control.status.is_vanished().then_some(())
+    });
+    assert_eq!(plane.weights("b"), "base 1");
+    redis.run("HSET smartlink:endpoints:b http://127.0.0.1:1/ base http://127.0.0.1:2/ candidate");
+    plane.await_weights("b", "base 1 candidate 0", secs(2));
+    drop(plane);
+
+    std::fs::write(&path, "smartlink-snapshot-1 0\n{}").expect("written");
+    let plane = with_snapshot(&redis);
+    plane.await_weights("b", "base 1 candidate 0", Duration::from_secs(1));
+}
+
+#[test]
+fn a_wrong_port_is_no_reason_to_die() {
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let plane = Plane::start_with(options_at(&url, "smartlink:")).expect("it starts");
+    assert!(!plane.table().loaded);
+}
