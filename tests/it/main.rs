@@ -5,5 +5,6 @@
 mod store;
 mod support;
 mod watcher_changes;
+mod watcher_cluster;
 mod watcher_faults;
 mod watcher_start;
