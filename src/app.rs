@@ -1,8 +1,10 @@
 //! The only place that wires rooms together and begins what runs in the background.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
@@ -14,6 +16,85 @@ use crate::control::status::Status;
 use crate::control::watcher::{self, NameHeld, Shared, Watcher};
 use crate::model::table::Table;
 use crate::store::{self, Store};
+use crate::{proxy, telemetry};
+
+/// What the gateway needs to know.
+#[derive(Debug)]
+pub struct Options {
+    /// How requests are served.
+    pub proxy: proxy::Options,
+    /// The admin port, where there is one.
+    pub admin: Option<admin::Options>,
+    /// Where Redis is, and our name there.
+    pub store: store::Options,
+    /// How often all known objects are read again, whatever was heard.
+    pub reconcile: Duration,
+    /// The snapshot file, where one is kept.
+    pub snapshot: Option<PathBuf>,
+}
+
+/// The whole gateway.
+#[derive(Debug)]
+pub struct App;
+
+/// A gateway whose sockets are open and whose first table is loaded, or waited for.
+#[derive(Debug)]
+pub struct Bound {
+    /// The public addresses, with their real ports.
+    pub public: Vec<SocketAddr>,
+    /// The address of the admin port, where there is one.
+    pub admin: Option<SocketAddr>,
+    instance: String,
+    proxy: proxy::Bound,
+    control: Control,
+}
+
+impl App {
+    /// Opens all sockets and starts the control plane. Clients may connect from now on and are
+    /// answered by `Bound::run`. Blocks for about a second at most.
+    pub fn bind(options: Options) -> Result<Bound, Error> {
+        let proxy = proxy::bind(options.proxy)?;
+        let public = proxy.addresses().to_vec();
+        let instance = options.store.instance.clone();
+        let control = Control::start(ControlOptions {
+            watcher: watcher::Options {
+                reconcile: options.reconcile,
+                instance: instance.clone(),
+                address: public.first().map(ToString::to_string).unwrap_or_default(),
+                snapshot: options.snapshot,
+            },
+            store: options.store,
+            admin: options.admin,
+        })?;
+        Ok(Bound {
+            public,
+            admin: control.admin,
+            instance,
+            proxy,
+            control,
+        })
+    }
+}
+
+impl Bound {
+    /// Serves until `stop` ends, then drains: running requests finish, the snapshot is written.
+    /// Blocks all the while.
+    pub fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(Error::Runtime)?;
+        let running = self.proxy.start(&self.control.table)?;
+        telemetry::listening(&self.instance, &self.public, self.admin);
+        runtime.block_on(stop);
+        telemetry::draining();
+        self.control.status.set_draining();
+        running.drain()?;
+        drop(self.control);
+        telemetry::stopped();
+        Ok(())
+    }
+}
 
 /// What the control plane needs to know.
 #[derive(Debug)]
@@ -38,6 +119,9 @@ pub enum Error {
     /// The admin port cannot be opened.
     #[error(transparent)]
     Admin(#[from] admin::Error),
+    /// The data plane cannot start.
+    #[error(transparent)]
+    Proxy(#[from] proxy::Error),
     /// The name is taken.
     #[error(transparent)]
     Name(#[from] NameHeld),

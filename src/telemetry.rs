@@ -138,17 +138,13 @@ pub fn watch_mode(mode: &str, why: &str) {
 }
 
 /// The gateway stops accepting and finishes what is in flight.
-pub fn draining(inflight: usize) {
-    info!(inflight, "draining");
+pub fn draining() {
+    info!("draining");
 }
 
-/// The gateway is done; `cut` requests did not finish in time.
-pub fn stopped(cut: usize) {
-    if cut > 0 {
-        warn!(cut, "stopped: requests were cut at the drain timeout");
-    } else {
-        info!("stopped");
-    }
+/// The gateway is done.
+pub fn stopped() {
+    info!("stopped");
 }
 
 #[cfg(test)]

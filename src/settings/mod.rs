@@ -405,7 +405,7 @@ fn refusal(error: &clap::Error) -> Refusal {
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
         .filter(|line| !line.is_empty())
         .collect();
-    let line = parts.join(" ");
+    let line = parts.join("; ").replace("; tip: ", "; ");
     let line = line.strip_prefix("error: ").unwrap_or(&line);
     match error.get(ContextKind::InvalidArg) {
         // The value may hold a password.

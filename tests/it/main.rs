@@ -1,9 +1,9 @@
 //! The real thing: private servers, real sockets, one file a behaviour.
-
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
 mod store;
 mod support;
+mod verbs;
 mod watcher_changes;
 mod watcher_cluster;
 mod watcher_faults;

@@ -1,0 +1,183 @@
+//! `check`: reads everything in Redis and prints a line per mistake.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::{Error, random, redis_options};
+use crate::model::config::{Config, Extent, Reading, Sight};
+use crate::model::decode::ConfigError;
+use crate::model::keys::{Keys, Object, Parsed};
+use crate::model::name::Name;
+use crate::settings;
+use crate::store;
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Report {
+    services: usize,
+    routes: usize,
+    mistakes: Vec<Mistake>,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct Mistake {
+    key: String,
+    field: Option<String>,
+    message: String,
+}
+
+/// Prints the mistakes and a summary; the exit code says whether there was any.
+pub(super) fn run(check: &settings::Check) -> Result<ExitCode, Error> {
+    let options = redis_options(&check.redis, &format!("check-{}", std::process::id()));
+    let found = super::runtime()?
+        .block_on(store::read_all(&options))
+        .map_err(|cause| Error::Redis {
+            place: options.shown(),
+            cause,
+        })?;
+    let report = judge(&options.keys, found, random());
+    super::print(&if check.json {
+        let json = serde_json::to_string_pretty(&report).expect("texts and numbers are JSON");
+        format!("{json}\n")
+    } else {
+        lines(&report)
+    })?;
+    Ok(match report.mistakes.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// Takes everything as a gateway would that starts now.
+fn judge(keys: &Keys, found: Vec<store::Found>, seed: u64) -> Report {
+    let mut config = Config::new(keys.clone());
+    let mut readings = Vec::with_capacity(found.len());
+    for (key, raw) in found {
+        match keys.parse(&key) {
+            Parsed::Object(object) => readings.push(Reading {
+                object,
+                raw,
+                sight: Sight::Named,
+            }),
+            // The book names it among its errors; there is no table to swap here.
+            Parsed::BadName => drop(config.note_bad_name(&key)),
+            Parsed::Other => {}
+        }
+    }
+    // The errors are asked for as a whole below.
+    drop(config.apply(readings, Extent::All, seed));
+    let table = config.table();
+    let ambiguous = table.routes.ambiguous();
+    let mut mistakes: Vec<Mistake> = config
+        .errors()
+        .map(Mistake::from)
+        .chain(ambiguous.iter().map(|pair| Mistake::ambiguous(keys, pair)))
+        .collect();
+    mistakes.sort();
+    Report {
+        services: table.services.len(),
+        routes: table.routes.routes.len(),
+        mistakes,
+    }
+}
+
+impl From<&ConfigError> for Mistake {
+    fn from(error: &ConfigError) -> Self {
+        Self {
+            key: error.key.clone(),
+            field: error.field.clone(),
+            message: error.message.clone(),
+        }
+    }
+}
+
+impl Mistake {
+    fn ambiguous(keys: &Keys, (winner, loser): &(Name, Name)) -> Self {
+        Self {
+            key: keys.object(&Object::Route(loser.clone())),
+            field: None,
+            message: format!("takes the same requests as route {winner}, which always wins"),
+        }
+    }
+}
+
+fn lines(report: &Report) -> String {
+    let mut text = String::new();
+    for Mistake {
+        key,
+        field,
+        message,
+    } in &report.mistakes
+    {
+        let field = field.as_ref().map(|field| format!(" {field}"));
+        text.push_str(&format!("{key}{}: {message}\n", field.unwrap_or_default()));
+    }
+    text.push_str(&format!(
+        "{}, {}, {}\n",
+        counted(report.services, "service"),
+        counted(report.routes, "route"),
+        counted(report.mistakes.len(), "mistake")
+    ));
+    text
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::decode::{Fields, Raw};
+
+    fn found(hashes: &[(&str, &[(&str, &str)])]) -> Vec<store::Found> {
+        let text = |text: &str| text.to_owned();
+        let fields = |pairs: &[(&str, &str)]| -> Fields {
+            pairs.iter().map(|(f, v)| (text(f), text(v))).collect()
+        };
+        hashes
+            .iter()
+            .map(|(key, pairs)| (format!("smartlink:{key}"), Raw::Hash(fields(pairs))))
+            .collect()
+    }
+
+    fn check(hashes: &[(&str, &[(&str, &str)])]) -> String {
+        lines(&judge(&Keys::new("smartlink:"), found(hashes), 7))
+    }
+
+    #[test]
+    fn a_good_configuration_is_a_summary() {
+        let text = check(&[
+            ("endpoints:a", &[("http://127.0.0.1:1/", "base")]),
+            ("route:r", &[("service", "a"), ("path", "/r/")]),
+        ]);
+        assert_eq!(text, "1 service, 1 route, 0 mistakes\n");
+    }
+
+    #[test]
+    fn every_mistake_is_a_line_that_begins_with_its_place() {
+        let text = check(&[
+            ("endpoints:a", &[("http://127.0.0.1:1/", "base")]),
+            ("weights:a", &[("base", "lots")]),
+            ("service:a", &[("timeout", "soon"), ("retires", "3")]),
+            ("route:r", &[("service", "a"), ("path", "/r/")]),
+            ("route:s", &[("service", "a"), ("path", "/r/")]),
+            ("route:no name", &[("service", "a")]),
+        ]);
+        for begin in [
+            "smartlink:weights:a base: ",
+            "smartlink:service:a timeout: ",
+            "smartlink:service:a retires: ",
+            "smartlink:route:s: takes the same requests as route r",
+            "smartlink:route:no name",
+        ] {
+            assert!(
+                text.lines().any(|line| line.starts_with(begin)),
+                "{begin}\n{text}"
+            );
+        }
+        assert!(text.ends_with(" 5 mistakes\n"), "{text}");
+    }
+}

@@ -1,0 +1,224 @@
+//! `dev`: everything on a fresh machine: a private Redis, two demo services, the gateway, and live
+//! traffic that moves when a weight is written.
+//!
+//! Invariant: whatever ends it, no process and no folder of its own stays behind.
+
+mod redis;
+mod traffic;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::{demo, serve, signal};
+use crate::app::App;
+use crate::settings;
+use redis::{Install, Redis};
+use traffic::Plan;
+
+/// Why `dev` could not bring everything up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("cannot look for a Redis server")]
+    FindRedis(#[source] io::Error),
+    #[error("no Redis server: put redis-server or valkey-server on PATH")]
+    NoRedis,
+    #[error("cannot start the private Redis")]
+    StartRedis(#[source] io::Error),
+    #[error("the private Redis does not answer: {0}")]
+    RedisSilent(String),
+    #[error("cannot write to the private Redis")]
+    AskRedis(#[source] io::Error),
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("cannot start the gateway's thread")]
+    Thread(#[source] io::Error),
+    #[error("the gateway does not serve test_server")]
+    NotServing,
+}
+
+/// How many ports above a taken one are tried.
+const PORTS_TRIED: u16 = 100;
+
+/// How long the gateway may take to serve what was written.
+const READY_MAX: Duration = Duration::from_secs(10);
+
+/// Runs until a signal, or until `--requests` or `--for` is reached.
+pub(super) fn run(dev: &settings::Dev) -> Result<ExitCode, super::Error> {
+    super::runtime()?.block_on(async {
+        let mut stop = signal::Stop::listen()?;
+        // Dropping the play, whichever way it ends, takes everything down again.
+        tokio::select! {
+            end = play(dev) => end,
+            () = stop.wait() => Ok(ExitCode::SUCCESS),
+        }
+    })
+}
+
+async fn play(dev: &settings::Dev) -> Result<ExitCode, super::Error> {
+    let install = if dev.no_install {
+        Install::Forbidden
+    } else {
+        Install::Allowed
+    };
+    let server = redis::find(install).await?;
+    let redis = Redis::start(&server, dev.redis_port).await?;
+    let mut services = JoinSet::new();
+    let base = spawn_demo(&mut services, "base").await?;
+    let candidate = spawn_demo(&mut services, "candidate").await?;
+    for command in [
+        format!(
+            "HSET smartlink:endpoints:test_server http://{base}/get_lng_lat/ base \
+             http://{candidate}/get_lng_lat/ candidate"
+        ),
+        "HSET smartlink:weights:test_server base 90 candidate 10".to_owned(),
+    ] {
+        redis.send(&command).await?;
+    }
+    let gateway = Gateway::start(dev, redis.address()).await?;
+    ready(gateway.public).await?;
+    super::print(&introduction(&gateway, redis.address(), base, candidate))?;
+    let plan = Plan {
+        gateway: gateway.public,
+        rate: dev.rate,
+        requests: dev.requests,
+        lasting: dev.lasting,
+    };
+    let tally = traffic::drive(plan, super::print).await?;
+    super::print(&tally.summary())?;
+    Ok(match tally.errors() {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+/// Starts a demo service on a free loopback port.
+async fn spawn_demo(
+    services: &mut JoinSet<std::convert::Infallible>,
+    version: &str,
+) -> Result<SocketAddr, super::Error> {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = demo::listen(any).await?;
+    let address = listener.local_addr().map_err(|cause| Error::Listen {
+        address: any,
+        cause,
+    })?;
+    services.spawn(demo::serve(listener, version.to_owned()));
+    Ok(address)
+}
+
+/// Waits until the gateway has read its table and a service answers.
+async fn ready(gateway: SocketAddr) -> Result<(), Error> {
+    let deadline = Instant::now() + READY_MAX;
+    while !traffic::try_once(gateway).await {
+        if Instant::now() > deadline {
+            return Err(Error::NotServing);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// What there is, and the lines to try.
+fn introduction(
+    gateway: &Gateway,
+    redis: SocketAddr,
+    base: SocketAddr,
+    candidate: SocketAddr,
+) -> String {
+    let (public, body, port) = (gateway.public, traffic::BODY, redis.port());
+    let admin = gateway.admin;
+    format!(
+        "
+gateway    http://{public}   admin http://{admin}
+redis      127.0.0.1:{port} (private, gone when this ends)
+services   base http://{base}/get_lng_lat/   candidate http://{candidate}/get_lng_lat/
+
+Ask (in another terminal):
+  curl -s http://{public}/ai_server/ -d '{body}'
+Shift traffic, and watch it move below:
+  redis-cli -p {port} HSET smartlink:weights:test_server base 50 candidate 50
+Write something wrong, and read what it is:
+  redis-cli -p {port} HSET smartlink:weights:test_server candidate lots
+  redis-cli -p {port} HGETALL smartlink:errors
+Ctrl-C ends everything.
+
+"
+    )
+}
+
+/// The gateway, on a thread of its own; drained and gone when dropped.
+struct Gateway {
+    public: SocketAddr,
+    admin: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Gateway {
+    async fn start(dev: &settings::Dev, redis: SocketAddr) -> Result<Self, super::Error> {
+        let public = next_free(dev.listen)?;
+        let admin = next_free(dev.admin)?;
+        let options = serve::options(&settings::Serve::for_dev(public, admin, redis));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (started, start) = oneshot::channel();
+        let run = move || match App::bind(options) {
+            Err(error) => drop(started.send(Err(error))),
+            Ok(bound) => {
+                drop(started.send(Ok(())));
+                // A sender that is gone means the same as a word from it.
+                let stopped = async { drop(stopped.await) };
+                if let Err(error) = bound.run(stopped) {
+                    eprintln!("smartlink: {}", super::chain(&error));
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("gateway".to_owned())
+            .spawn(run)
+            .map_err(Error::Thread)?;
+        let gateway = Self {
+            public,
+            admin,
+            stop: Some(stop),
+            thread: Some(thread),
+        };
+        start.await.map_err(|_gone| Error::NotServing)??;
+        Ok(gateway)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // What it had to say it said itself.
+            drop(thread.join());
+        }
+    }
+}
+
+/// `wanted`, or the next port above it that nobody listens on.
+fn next_free(wanted: SocketAddr) -> Result<SocketAddr, Error> {
+    let mut address = wanted;
+    for port in wanted.port()..=wanted.port().saturating_add(PORTS_TRIED) {
+        address.set_port(port);
+        match TcpListener::bind(address).and_then(|listener| listener.local_addr()) {
+            Err(cause) if cause.kind() == io::ErrorKind::AddrInUse => {}
+            free => return free.map_err(|cause| Error::Listen { address, cause }),
+        }
+    }
+    Err(Error::Listen {
+        address: wanted,
+        cause: io::ErrorKind::AddrInUse.into(),
+    })
+}

@@ -1,0 +1,58 @@
+//! `serve`: runs the gateway until SIGTERM or SIGINT.
+
+use std::net::TcpListener;
+use std::process::ExitCode;
+
+use listenfd::ListenFd;
+
+use super::{Error, redis_options, signal};
+use crate::app::{self, App};
+use crate::{admin, proxy, settings, telemetry};
+
+/// Serves, drains, and returns when all is done.
+pub(super) fn run(serve: &settings::Serve) -> Result<ExitCode, Error> {
+    let filter = telemetry::parse_filter(&serve.log.filter).map_err(Error::Log)?;
+    telemetry::init(serve.log.format, filter).map_err(Error::Log)?;
+    // First, so that a signal during the start drains too.
+    let stopped = signal::on_thread()?;
+    let mut options = options(serve);
+    options.proxy.inherited = inherited()?;
+    App::bind(options)?.run(async {
+        // A sender that is gone means the same as a word from it.
+        stopped.await.ok();
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the flags mean to the application.
+pub(super) fn options(serve: &settings::Serve) -> app::Options {
+    app::Options {
+        proxy: proxy::Options {
+            listen: serve.listen.clone(),
+            inherited: Vec::new(),
+            threads: serve.threads(),
+            entry: serve.entry.clone(),
+            header_timeout: serve.header_timeout,
+            idle_timeout: serve.idle_timeout,
+            entry_buffer: serve.entry_buffer,
+            trusted_proxies: serve.trusted_proxies.clone(),
+            drain_timeout: serve.drain_timeout,
+        },
+        admin: serve.admin.as_option().map(|address| admin::Options {
+            address: *address,
+            token_file: serve.admin_token_file.clone(),
+        }),
+        store: redis_options(&serve.redis, &serve.instance()),
+        reconcile: serve.reconcile,
+        snapshot: serve.snapshot.as_option().cloned(),
+    }
+}
+
+/// Sockets handed over by systemd or the like (`LISTEN_FDS`); they are used instead of `--listen`.
+fn inherited() -> Result<Vec<TcpListener>, Error> {
+    let mut handed = ListenFd::from_env();
+    (0..handed.len())
+        .filter_map(|at| handed.take_tcp_listener(at).transpose())
+        .collect::<Result<_, _>>()
+        .map_err(Error::Inherited)
+}
