@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 server=$(scripts/install-redis.sh | tail -n 1)
-export SMARTLINK_TEST_REDIS_SERVER="$server"
+PATH="$(dirname "$server"):$PATH"
+export PATH
 
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --all-targets "$@"
