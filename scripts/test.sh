@@ -9,7 +9,7 @@ PATH="$(dirname "$server"):$PATH"
 export PATH
 
 if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --all-targets "$@"
+    cargo nextest run "$@"
     cargo test --doc --quiet
 else
     cargo test "$@"

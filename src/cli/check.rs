@@ -43,9 +43,10 @@ pub(super) fn run(check: &settings::Check) -> Result<ExitCode, Error> {
     } else {
         lines(&report)
     })?;
-    Ok(match report.mistakes.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    Ok(if report.mistakes.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     })
 }
 
@@ -93,6 +94,17 @@ impl From<&ConfigError> for Mistake {
 }
 
 impl Mistake {
+    fn line(&self) -> String {
+        let Self {
+            key,
+            field,
+            message,
+        } = self;
+        let gap = if field.is_some() { " " } else { "" };
+        let field = field.as_deref().unwrap_or_default();
+        format!("{key}{gap}{field}: {message}\n")
+    }
+
     fn ambiguous(keys: &Keys, (winner, loser): &(Name, Name)) -> Self {
         Self {
             key: keys.object(&Object::Route(loser.clone())),
@@ -103,23 +115,14 @@ impl Mistake {
 }
 
 fn lines(report: &Report) -> String {
-    let mut text = String::new();
-    for Mistake {
-        key,
-        field,
-        message,
-    } in &report.mistakes
-    {
-        let field = field.as_ref().map(|field| format!(" {field}"));
-        text.push_str(&format!("{key}{}: {message}\n", field.unwrap_or_default()));
-    }
-    text.push_str(&format!(
+    let summary = format!(
         "{}, {}, {}\n",
         counted(report.services, "service"),
         counted(report.routes, "route"),
         counted(report.mistakes.len(), "mistake")
-    ));
-    text
+    );
+    let mistakes = report.mistakes.iter().map(Mistake::line);
+    mistakes.chain([summary]).collect()
 }
 
 fn counted(count: usize, noun: &str) -> String {
