@@ -117,6 +117,16 @@ impl From<fred::error::Error> for Reason {
         match error.kind() {
             // fred's name for whatever Redis says.
             fred::error::ErrorKind::Unknown => Self(error.details().to_owned()),
+            // The system's words stand inside what fred makes of them.
+            fred::error::ErrorKind::IO => {
+                let words = error.details().split_once("message: \"");
+                let words = words.and_then(|(_, rest)| rest.split_once('"'));
+                Self(
+                    words
+                        .map_or(error.details(), |(words, _)| words)
+                        .to_lowercase(),
+                )
+            }
             _ => Self(error.to_string()),
         }
     }

@@ -98,7 +98,11 @@ fn check_without_redis_is_one_line_that_names_it() {
     let (code, _, line) = run(&["check", "--redis", &url]);
     assert_eq!(code, Some(1));
     assert_eq!(line.lines().count(), 1, "{line}");
-    assert!(line.contains("127.0.0.1"), "{line}");
+    assert!(
+        line.ends_with(": cannot reach Redis: connection refused\n"),
+        "{line}"
+    );
+    assert!(line.contains("redis://127.0.0.1"), "{line}");
     assert!(!line.contains("geheim"), "{line}");
 }
 
