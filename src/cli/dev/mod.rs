@@ -137,6 +137,12 @@ fn introduction(
 ) -> String {
     let (public, body, port) = (gateway.public, traffic::BODY, redis.port());
     let admin = gateway.admin;
+    let shift = redis::typed(
+        port,
+        "HSET smartlink:weights:test_server base 50 candidate 50",
+    );
+    let mistake = redis::typed(port, "HSET smartlink:weights:test_server candidate lots");
+    let errors = redis::typed(port, "HGETALL smartlink:errors");
     format!(
         "
 gateway    http://{public}   admin http://{admin}
@@ -146,10 +152,10 @@ services   base http://{base}/get_lng_lat/   candidate http://{candidate}/get_ln
 Ask (in another terminal):
   curl -s http://{public}/ai_server/ -d '{body}'
 Shift traffic, and watch it move below:
-  redis-cli -p {port} HSET smartlink:weights:test_server base 50 candidate 50
+  {shift}
 Write something wrong, and read what it is:
-  redis-cli -p {port} HSET smartlink:weights:test_server candidate lots
-  redis-cli -p {port} HGETALL smartlink:errors
+  {mistake}
+  {errors}
 Ctrl-C ends everything.
 
 "

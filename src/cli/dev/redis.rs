@@ -147,6 +147,16 @@ impl Drop for Redis {
     }
 }
 
+/// The line to type for a command: with the client of this machine, else by the plain protocol.
+pub(super) fn typed(port: u16, command: &str) -> String {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = |client: &&str| std::env::split_paths(&path).any(|dir| dir.join(client).is_file());
+    match ["redis-cli", "valkey-cli"].into_iter().find(there) {
+        Some(client) => format!("{client} -p {port} {command}"),
+        None => format!(r"printf '{command}\r\nQUIT\r\n' | nc 127.0.0.1 {port}"),
+    }
+}
+
 /// A loopback address that nobody listens on: the port asked for, or any.
 fn free_port(port: Option<u16>) -> Result<SocketAddr, Error> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(0)));
