@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
 mod docs;
+mod entry;
 mod store;
 mod support;
 mod verbs;

@@ -1,7 +1,11 @@
 //! What every behaviour needs: private servers and waiting for a state with a deadline.
 
+pub mod client;
 pub mod control;
+pub mod gateway;
 pub mod redis;
+pub mod upstream;
+pub mod wire;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,119 @@
+//! The data plane on a free port, configured by hashes as an operator writes them, without Redis.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use smartlink::model::config::{Config, Extent, Reading, Sight};
+use smartlink::model::decode::Raw;
+use smartlink::model::keys::{Keys, Parsed};
+use smartlink::model::table::Table;
+use smartlink::proxy::{self, Options, Running};
+
+use super::client::{Answer, Client};
+
+/// One field of a hash: key behind the prefix, field, value.
+pub type Field<'f> = (&'f str, &'f str, &'f str);
+
+/// A gateway with one thread; it stops accepting when dropped.
+pub struct Gateway {
+    /// Where it listens.
+    pub address: SocketAddr,
+    config: Config,
+    table: Arc<ArcSwap<Table>>,
+    _running: Running,
+}
+
+impl Gateway {
+    /// A gateway that serves these hashes.
+    pub fn start(fields: &[Field<'_>]) -> Self {
+        Self::start_with(fields, |_| {})
+    }
+
+    /// As `start`, with other flags.
+    pub fn start_with(fields: &[Field<'_>], change: impl FnOnce(&mut Options)) -> Self {
+        let mut config = Config::new(Keys::new("smartlink:"));
+        let table = apply(&mut config, fields, Extent::All).expect("the first table");
+        Self::run(config, table, change)
+    }
+
+    /// A gateway that was never told anything.
+    pub fn start_empty() -> Self {
+        Self::run(Config::new(Keys::new("smartlink:")), Arc::default(), |_| {})
+    }
+
+    fn run(config: Config, table: Arc<Table>, change: impl FnOnce(&mut Options)) -> Self {
+        let mut options = Options {
+            listen: vec!["127.0.0.1:0".parse().expect("an address")],
+            inherited: Vec::new(),
+            threads: 1,
+            entry: "/ai_server/".to_owned(),
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            entry_buffer: 128 << 20,
+            trusted_proxies: Vec::new(),
+            drain_timeout: Duration::from_secs(1),
+        };
+        change(&mut options);
+        let bound = proxy::bind(options).expect("a free port");
+        let address = bound.addresses()[0];
+        let table = Arc::new(ArcSwap::new(table));
+        let running = bound.start(&table).expect("threads");
+        Self {
+            address,
+            config,
+            table,
+            _running: running,
+        }
+    }
+
+    /// Writes hashes, each whole, as if they had changed in Redis.
+    pub fn write(&mut self, fields: &[Field<'_>]) {
+        if let Some(table) = apply(&mut self.config, fields, Extent::Part) {
+            self.table.store(table);
+        }
+    }
+
+    /// Opens a connection.
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// What these bytes are answered, over a connection of their own.
+    #[track_caller]
+    pub fn ask(&self, request: impl AsRef<[u8]>) -> Answer {
+        let mut client = self.connect();
+        client.send(request);
+        client.read_answer()
+    }
+
+    /// What a body posted to the named entry is answered.
+    #[track_caller]
+    pub fn post(&self, body: impl AsRef<[u8]>) -> Answer {
+        self.ask(super::client::post(body.as_ref()))
+    }
+}
+
+fn apply(config: &mut Config, fields: &[Field<'_>], extent: Extent) -> Option<Arc<Table>> {
+    let mut hashes: BTreeMap<&str, BTreeMap<String, String>> = BTreeMap::new();
+    for (key, field, value) in fields {
+        let hash = hashes.entry(key).or_default();
+        hash.insert((*field).to_owned(), (*value).to_owned());
+    }
+    let keys = Keys::new("smartlink:");
+    let readings = hashes.into_iter().map(|(key, hash)| {
+        let Parsed::Object(object) = keys.parse(&format!("smartlink:{key}")) else {
+            panic!("{key} is no configuration key");
+        };
+        Reading {
+            object,
+            raw: Raw::Hash(hash),
+            sight: Sight::Named,
+        }
+    });
+    let applied = config.apply(readings.collect(), extent, 1);
+    assert_eq!(applied.errors_new, [], "{fields:?}");
+    applied.table
+}
