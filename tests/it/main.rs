@@ -4,6 +4,7 @@
 mod docs;
 mod entry;
 mod store;
+mod strangers;
 mod support;
 mod verbs;
 mod watcher_changes;
