@@ -136,10 +136,13 @@ impl State {
         }
     }
 
-    pub(super) fn on_flushed(&self) {
-        if !self.in_flight.get() {
-            self.owing.set(false);
-            self.head_since.set(0);
+    /// All that was written is on its way; `head_begun` tells whether a part of the next head is
+    /// here already.
+    pub(super) fn on_flushed(&self, head_begun: bool) {
+        // Hyper flushes also when it wrote nothing, while a head comes in drop by drop.
+        if !self.in_flight.get() && self.owing.replace(false) {
+            let since = if head_begun { self.worker.now_ms() } else { 0 };
+            self.head_since.set(since);
             if self.violation.get().is_some() {
                 // Reading was held up until now.
                 self.wake();
@@ -242,6 +245,8 @@ async fn converse(io: ClientIo, state: &Rc<State>) -> Option<ClientIo> {
     let service = service_fn({
         let state = Rc::clone(state);
         move |req: http::Request<Incoming>| {
+            // Not later: hyper reads on before it polls the answer.
+            state.begin();
             handler::handle(Rc::clone(&worker), Rc::clone(&state), req)
         }
     });

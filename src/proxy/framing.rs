@@ -7,7 +7,9 @@
 //!
 //! Invariant: no byte is changed, and nothing behind the first doubt is passed on.
 
-use memchr::memchr2;
+use std::net::Ipv6Addr;
+
+use memchr::{memchr, memchr2};
 
 /// The largest request head, and the largest trailer section, in bytes.
 pub(super) const HEAD_MAX: usize = 64 * 1024;
@@ -92,6 +94,15 @@ impl Framing {
     /// Whether a request is complete and no byte of a next one has come.
     pub(super) fn between_requests(&self) -> bool {
         matches!(self.at, At::Start) && self.bytes == 0
+    }
+
+    /// Whether a head began and is not complete.
+    pub(super) fn in_head(&self) -> bool {
+        match self.at {
+            At::Start => self.bytes > 0,
+            At::Headers => true,
+            _ => false,
+        }
     }
 
     /// Whether a body is still to come.
@@ -247,6 +258,11 @@ impl Framing {
         if matches!(line.first(), Some(b' ' | b'\t')) {
             return Err(Violation::Malformed("white space before the request line"));
         }
+        // A target has no fragment; the codec would drop it and what follows.
+        let target = memchr(b' ', line).and_then(|end| line.get(end..));
+        if target.is_some_and(|target| memchr(b'#', target).is_some()) {
+            return Err(Violation::Malformed("a fragment in the target"));
+        }
         self.head = Head {
             http10: line.ends_with(b" HTTP/1.0"),
             ..Head::default()
@@ -269,7 +285,7 @@ impl Framing {
         // Only five names matter; all others are left to the codec.
         if let Some(value) = value_of(line, b"host") {
             self.head.hosts += 1;
-            if !value.iter().all(|b| is_host_byte(*b)) {
+            if !is_host(value) {
                 return Err(Violation::Malformed("an invalid Host"));
             }
         } else if let Some(value) = value_of(line, b"content-length") {
@@ -360,6 +376,9 @@ impl Framing {
         if matches!(line.first(), Some(b' ' | b'\t')) {
             return Err(Violation::Malformed("a folded trailer line"));
         }
+        if !is_field(line) {
+            return Err(Violation::Malformed("a malformed trailer line"));
+        }
         self.lines += 1;
         if self.lines > HEADERS_MAX {
             Err(Violation::TooLarge)
@@ -419,9 +438,52 @@ fn hex(digit: u8) -> u8 {
     }
 }
 
-/// What may stand in `host[:port]` (RFC 3986 sections 3.2.2 and 3.2.3).
-fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(&byte)
+/// Whether this is `host[:port]` (RFC 3986 sections 3.2.2 and 3.2.3), or empty.
+fn is_host(value: &[u8]) -> bool {
+    let text = std::str::from_utf8(value).unwrap_or("?");
+    let (host_is_fine, port) = match text.strip_prefix('[').and_then(|v6| v6.split_once(']')) {
+        Some((v6, after)) => {
+            let port = after.strip_prefix(':');
+            let ends = after.is_empty() || port.is_some();
+            (ends && v6.parse::<Ipv6Addr>().is_ok(), port)
+        }
+        None => match text.split_once(':') {
+            Some((name, port)) => (is_name(name), Some(port)),
+            None => (is_name(text), None),
+        },
+    };
+    let digits = |port: &str| {
+        let number = port.bytes().all(|b| b.is_ascii_digit());
+        number && (port.is_empty() || port.parse::<u16>().is_ok())
+    };
+    host_is_fine && port.is_none_or(digits)
+}
+
+/// Whether this is a `reg-name`, leaving out the comma, at which lists are split.
+fn is_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&b);
+    let mut parts = name.split('%');
+    parts.next().is_some_and(|first| first.bytes().all(plain))
+        && parts.all(|escaped| {
+            let digits = escaped
+                .bytes()
+                .take(2)
+                .filter(u8::is_ascii_hexdigit)
+                .count();
+            digits == 2 && escaped.bytes().skip(2).all(plain)
+        })
+}
+
+/// Whether this is a header line: a token, a colon, and no control characters behind.
+fn is_field(line: &[u8]) -> bool {
+    let Some(colon) = memchr(b':', line) else {
+        return false;
+    };
+    let (name, value) = line.split_at(colon);
+    let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    !name.is_empty()
+        && name.iter().all(token)
+        && value.iter().all(|b| !b.is_ascii_control() || *b == b'\t')
 }
 
 #[cfg(test)]

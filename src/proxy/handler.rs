@@ -64,7 +64,6 @@ pub(super) async fn handle(
     state: Rc<State>,
     req: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, std::convert::Infallible> {
-    state.begin();
     let (parts, body) = req.into_parts();
     let request_id = headers::request_id(&parts.headers, &worker);
     let table = worker.table();
@@ -120,7 +119,9 @@ fn check_head(exchange: &mut Exchange, parts: &Parts) -> Result<(), Error> {
         None => parts.headers.get(HOST).cloned(),
     };
     let path = parts.uri.path();
-    if !path.starts_with('/') && path != "*" {
+    // RFC 9112 section 3.2.4: only OPTIONS may ask for everything.
+    let everything = path == "*" && parts.method == Method::OPTIONS;
+    if !path.starts_with('/') && !everything {
         return Err(Error::BadRequest("the target is not a path"));
     }
     if exchange.worker.past_grace() {

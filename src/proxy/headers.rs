@@ -44,6 +44,27 @@ pub(super) fn stays_on_this_hop(name: &HeaderName) -> bool {
     ) || name.starts_with(OURS)
 }
 
+/// Whether a header may stand behind a body (RFC 9110 section 6.5.1): not what frames, routes,
+/// admits or describes the message, lest somebody merges it into the head.
+pub(super) fn may_trail(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    !stays_on_this_hop(name)
+        && !text.starts_with("content-")
+        && !text.starts_with("x-forwarded-")
+        && !matches!(
+            text,
+            "host"
+                | "trailer"
+                | "expect"
+                | "forwarded"
+                | "authorization"
+                | "x-api-key"
+                | "cookie"
+                | "set-cookie"
+                | "x-request-id"
+        )
+}
+
 /// Tells every header of the upstream's request but `Host`, those of framing and of connections.
 pub(super) fn upward(asking: &Asking<'_>, mut emit: impl FnMut(&str, &[u8])) {
     let Asking {

@@ -6,6 +6,7 @@ use http_body::Frame;
 use memchr::memchr;
 
 use super::Broken;
+use crate::proxy::headers;
 
 /// The longest line of a chunk's size, extensions included.
 const LINE_MAX: usize = 4 * 1024;
@@ -119,7 +120,9 @@ fn take_trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Broken> {
                 let name =
                     HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Broken::Protocol)?;
                 let value = HeaderValue::from_bytes(line.value).map_err(|_| Broken::Protocol)?;
-                trailers.append(name, value);
+                if headers::may_trail(&name) {
+                    trailers.append(name, value);
+                }
             }
             buffer.advance(taken);
             Ok(Some(trailers))

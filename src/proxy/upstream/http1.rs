@@ -22,6 +22,7 @@ use super::answer_head::{self, Head, Length};
 use super::chunks::Chunks;
 use super::{Broken, UpstreamIo};
 use crate::proxy::body::SendBody;
+use crate::proxy::headers;
 
 /// What is read at once while a head is expected: most answers are here whole.
 const FIRST_READ: usize = 8 * 1024;
@@ -398,7 +399,8 @@ impl Outbound {
             let line_end = if self.line_end { "\r\n" } else { "" };
             self.buf.extend_from_slice(line_end.as_bytes());
             self.buf.extend_from_slice(b"0\r\n");
-            for (name, value) in trailers.into_iter().flatten() {
+            let trailers = trailers.into_iter().flatten();
+            for (name, value) in trailers.filter(|(name, _)| headers::may_trail(name)) {
                 self.buf.extend_from_slice(name.as_str().as_bytes());
                 self.buf.extend_from_slice(b": ");
                 self.buf.extend_from_slice(value.as_bytes());

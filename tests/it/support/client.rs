@@ -156,7 +156,7 @@ impl Client {
     pub fn expect_close(&mut self) {
         match self.read_to_end() {
             Ok(rest) => assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest)),
-                Err(kind) => assert_eq!(kind, ErrorKind::ConnectionReset, "still open"),
+            Err(kind) => assert_eq!(kind, ErrorKind::ConnectionReset, "still open"),
         }
     }
 
