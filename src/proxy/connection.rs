@@ -19,16 +19,19 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 
 use super::client_io::ClientIo;
 use super::error::Error;
-use super::framing::{HEAD_MAX, HEADERS_MAX, Violation};
+use super::framing::{HEAD_MAX, Violation};
 use super::handler;
 use super::tunnel::{self, Tunnel};
 use super::worker::Worker;
 
 /// A connection without a request for this long gives its buffers back.
 pub(super) const PARK_AFTER_MS: u64 = 500;
+/// Deadlines farther away than this may be missed by one sweep.
+const FAR: Duration = Duration::from_secs(2);
 /// How long a client may take to accept bytes of its answer, or to send the next of its body.
 const CLIENT_STALL_MS: u64 = 60_000;
 /// What is read and dropped of a body that nobody wanted, before the close.
@@ -64,6 +67,8 @@ pub(super) struct State {
     pub(super) refused: Cell<Option<u16>>,
     /// Both ends of a switched protocol, left here by the handler.
     pub(super) tunnel: RefCell<Option<Tunnel>>,
+    /// When the request in flight looks at its clock, in ms of the worker's clock; 0: never.
+    alarm: Cell<u64>,
     /// Coarse time of the last progress, in ms of the worker's clock.
     progress: Cell<u64>,
     /// When the first byte of a head came that is not complete yet.
@@ -93,6 +98,7 @@ impl State {
             told: Cell::new(false),
             refused: Cell::new(None),
             tunnel: RefCell::new(None),
+            alarm: Cell::new(0),
             progress: Cell::new(now),
             head_since: Cell::new(now),
             in_flight: Cell::new(false),
@@ -150,6 +156,29 @@ impl State {
         }
     }
 
+    /// What `work` comes to, or `None` when it is not done at `deadline`. Far deadlines are
+    /// watched by the sweep, so that a request pays for no timer; near ones by a timer.
+    pub(super) async fn before<F: Future>(
+        &self,
+        deadline: Instant,
+        mut work: Pin<&mut F>,
+    ) -> Option<F::Output> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left < FAR {
+            return timeout(left, work).await.ok();
+        }
+        let alarm = self.worker.ms_at(deadline);
+        self.alarm.set(alarm);
+        let done = poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending if self.worker.now_ms() >= alarm => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+        self.alarm.set(0);
+        done
+    }
+
     fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
@@ -160,6 +189,9 @@ impl State {
     pub(super) fn sweep(&self, now: u64, park_after: u64) {
         let options = &self.worker.options;
         let quiet = now.saturating_sub(self.progress.get());
+        if self.alarm.get() != 0 && now >= self.alarm.get() {
+            self.wake();
+        }
         let order = if self.owing.get() {
             // While the upstream works, the clocks of the service run.
             let stuck = quiet >= CLIENT_STALL_MS && self.blocked.get();
@@ -251,7 +283,6 @@ async fn converse(io: ClientIo, state: &Rc<State>) -> Option<ClientIo> {
         }
     });
     let mut conn = http1::Builder::new()
-        .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_MAX * 2)
         .header_read_timeout(None)
         .serve_connection(io, service);
@@ -315,7 +346,7 @@ async fn finish(mut io: ClientIo, state: &State, failed: bool) {
         Duration::from_millis(20)
     };
     // The client may as well be gone: how the draining ends does not matter.
-    let _drained = tokio::time::timeout(time, drain(&mut io.stream, bytes)).await;
+    let _drained = timeout(time, drain(&mut io.stream, bytes)).await;
 }
 
 /// Reads and drops up to `most` bytes, so that the close does not reset what was sent.

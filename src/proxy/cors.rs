@@ -92,22 +92,19 @@ fn mark(cors: &Cors, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> b
             origin.filter(|origin| origins.contains(origin)).cloned()
         }
     };
-    headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
-    if origin.is_some() {
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    } else {
+    let (readable, before) = match allowed {
+        Some(value) => (true, headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, value)),
+        None => (false, headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN)),
+    };
+    if before.is_some() {
+        // The upstream spoke of origins itself: nothing of that stands beside our word.
+        headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
         headers.remove(ACCESS_CONTROL_EXPOSE_HEADERS);
     }
-    match allowed {
-        Some(value) => {
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, value);
-            true
-        }
-        None => {
-            headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
-            false
-        }
+    if origin.is_some() {
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     }
+    readable
 }
 
 fn no_content() -> Response<AnswerBody> {

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::body::{AnswerBody, Fate, SendBody};
 use super::error::Error;
@@ -204,13 +205,9 @@ impl Attempt<'_> {
         let mut until = sent + self.settings.timeout;
         loop {
             let wake = self.deadline.map_or(until, |deadline| deadline.min(until));
-            tokio::select! {
-                biased;
-                done = &mut asked => return done.map_err(|error| self.failed(error)),
-                () = sleep_until(wake) => match self.expired(sent) {
-                    Ok(later) => until = later,
-                    Err(error) => return Err(Failed::Other(error)),
-                },
+            match exchange.state.before(wake, asked.as_mut()).await {
+                Some(done) => return done.map_err(|error| self.failed(error)),
+                None => until = self.expired(sent).map_err(Failed::Other)?,
             }
         }
     }
@@ -292,18 +289,27 @@ fn answer(
 
 /// `gateway;dur=` in milliseconds: the time the gateway itself took (W3C Server Timing).
 fn timing(own: Duration) -> HeaderValue {
-    let mut text = *b"gateway;dur=00000.000";
-    let mut micros = own.as_micros().min(99_999_999);
-    for digit in text
+    let mut text = *b"gateway;dur=      0.000";
+    let mut micros = own.as_micros().min(9_999_999_999);
+    let mut first = text.len() - 5;
+    for (at, digit) in text
         .iter_mut()
+        .enumerate()
         .rev()
-        .take(9)
-        .filter(|digit| **digit == b'0')
+        .filter(|(_, digit)| **digit != b'.')
     {
-        *digit += u8::try_from(micros % 10).unwrap_or(0);
+        if micros == 0 || at < 12 {
+            break;
+        }
+        *digit = b'0' + u8::try_from(micros % 10).unwrap_or(0);
         micros /= 10;
+        first = first.min(at);
     }
-    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("gateway"))
+    let mut value = Vec::with_capacity(text.len());
+    value.extend_from_slice(b"gateway;dur=");
+    value.extend_from_slice(text.get(first..).unwrap_or_default());
+    HeaderValue::from_maybe_shared(Bytes::from(value))
+        .unwrap_or(HeaderValue::from_static("gateway"))
 }
 
 /// The upstream switched protocols: the connection hands the client's socket to a tunnel as soon
@@ -340,4 +346,25 @@ fn switch(
         guard,
     }));
     Ok(response.map(|()| AnswerBody::empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gateways_own_time_is_in_milliseconds() {
+        for (micros, expected) in [
+            (0, "0.000"),
+            (7, "0.007"),
+            (171, "0.171"),
+            (1_000, "1.000"),
+            (23_456, "23.456"),
+            (1_234_567_890, "1234567.890"),
+            (u64::MAX, "9999999.999"),
+        ] {
+            let value = timing(Duration::from_micros(micros));
+            assert_eq!(value, format!("gateway;dur={expected}"));
+        }
+    }
 }

@@ -283,6 +283,12 @@ impl Framing {
             return Err(Violation::TooLarge);
         }
         // Only five names matter; all others are left to the codec.
+        if !matches!(
+            line.first(),
+            Some(b'h' | b'H' | b'c' | b'C' | b't' | b'T' | b'u' | b'U')
+        ) {
+            return Ok(());
+        }
         if let Some(value) = value_of(line, b"host") {
             self.head.hosts += 1;
             if !is_host(value) {

@@ -180,6 +180,7 @@ impl Running {
     }
 }
 
+/// Whole milliseconds; what does not fit is as good as forever.
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
 }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::connection::{PARK_AFTER_MS, State};
+use super::millis;
 use super::upstream::{Names, Pools, TlsConfigs};
 use crate::model::table::Table;
 
@@ -95,6 +96,11 @@ impl Worker {
         self.now.get()
     }
 
+    /// When a moment comes on the coarse clock.
+    pub(super) fn ms_at(&self, moment: Instant) -> u64 {
+        1 + millis(moment.saturating_duration_since(self.started))
+    }
+
     /// 128 bits that no other request has, as 32 hex digits.
     pub(super) fn unique(&self) -> [u8; 32] {
         let (seed, count) = self.ids.get();
@@ -133,7 +139,7 @@ impl Worker {
 
     /// Looks at the clock for everything this thread holds.
     pub(super) fn sweep(&self) {
-        let now = 1 + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        let now = self.ms_at(Instant::now());
         self.now.set(now);
         self.look_around(PARK_AFTER_MS);
         self.pools.sweep(now);
