@@ -11,7 +11,7 @@ fn admin(address: &str, token: Option<&str>) -> Admin {
     }
 }
 
-fn status(admin: &Admin, method: Method, path: &str, headers: &[(&str, &str)]) -> u16 {
+fn status(admin: &Admin, method: &Method, path: &str, headers: &[(&str, &str)]) -> u16 {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.append(
@@ -19,7 +19,7 @@ fn status(admin: &Admin, method: Method, path: &str, headers: &[(&str, &str)]) -
             HeaderValue::from_str(value).expect("a value"),
         );
     }
-    admin.answer(&method, path, &map).status().as_u16()
+    admin.answer(method, path, &map).status().as_u16()
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn only_own_names_are_answered() {
         "[::1]:9002",
         "127.8.8.8",
     ] {
-        let got = status(&admin, Method::GET, "/api/v1/table", &[("host", host)]);
+        let got = status(&admin, &Method::GET, "/api/v1/table", &[("host", host)]);
         assert_eq!(got, 200, "{host}");
     }
     for host in [
@@ -44,12 +44,12 @@ fn only_own_names_are_answered() {
         "[",
         "127.0.0.1.evil:1",
     ] {
-        let got = status(&admin, Method::GET, "/api/v1/table", &[("host", host)]);
+        let got = status(&admin, &Method::GET, "/api/v1/table", &[("host", host)]);
         assert_eq!(got, 403, "{host}");
     }
     let twice = [("host", "localhost"), ("host", "evil.example")];
-    assert_eq!(status(&admin, Method::GET, "/api/v1/table", &twice), 403);
-    assert_eq!(status(&admin, Method::GET, "/api/v1/errors", &[]), 403);
+    assert_eq!(status(&admin, &Method::GET, "/api/v1/table", &twice), 403);
+    assert_eq!(status(&admin, &Method::GET, "/api/v1/errors", &[]), 403);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn the_token_is_asked_for() {
     let admin = admin("10.0.0.1:9002", Some("right"));
     let get = |value: &str| {
         let headers = [("host", "gateway.example"), ("authorization", value)];
-        status(&admin, Method::GET, "/api/v1/table", &headers)
+        status(&admin, &Method::GET, "/api/v1/table", &headers)
     };
     assert_eq!(get("Bearer right"), 200);
     assert_eq!(get("bearer right"), 200);
@@ -71,25 +71,25 @@ fn the_token_is_asked_for() {
         assert_eq!(get(wrong), 401, "{wrong}");
     }
     let own = [("host", "localhost")];
-    assert_eq!(status(&admin, Method::GET, "/api/v1/table", &own), 401);
-    assert_eq!(status(&admin, Method::GET, "/healthz", &[]), 200);
+    assert_eq!(status(&admin, &Method::GET, "/api/v1/table", &own), 401);
+    assert_eq!(status(&admin, &Method::GET, "/healthz", &[]), 200);
 }
 
 #[test]
 fn only_reading_is_known() {
     let admin = admin("127.0.0.1:9002", None);
     let host = [("host", "localhost")];
-    assert_eq!(status(&admin, Method::HEAD, "/healthz", &host), 200);
-    assert_eq!(status(&admin, Method::POST, "/healthz", &host), 405);
-    assert_eq!(status(&admin, Method::DELETE, "/api/v1/table", &host), 405);
-    assert_eq!(status(&admin, Method::GET, "/api/v1/tables", &host), 404);
-    assert_eq!(status(&admin, Method::POST, "/", &host), 404);
+    assert_eq!(status(&admin, &Method::HEAD, "/healthz", &host), 200);
+    assert_eq!(status(&admin, &Method::POST, "/healthz", &host), 405);
+    assert_eq!(status(&admin, &Method::DELETE, "/api/v1/table", &host), 405);
+    assert_eq!(status(&admin, &Method::GET, "/api/v1/tables", &host), 404);
+    assert_eq!(status(&admin, &Method::POST, "/", &host), 404);
 }
 
 #[test]
 fn readiness_follows_the_table_and_the_drain() {
     let admin = admin("127.0.0.1:9002", None);
-    let ready = || status(&admin, Method::GET, "/readyz", &[]);
+    let ready = || status(&admin, &Method::GET, "/readyz", &[]);
     assert_eq!(ready(), 503);
     admin.table.store(Arc::new(Table {
         loaded: true,

@@ -86,10 +86,10 @@ impl Stream {
     /// Checks the next bytes; `last` when none follow.
     fn check(&mut self, data: &[u8], last: bool) -> Result<(), Error> {
         self.seen += data.len() as u64;
-        if let Some((setting, bound)) = self.bound {
-            if self.seen > bound {
-                return Err(Error::BodyTooLarge(setting, bound));
-            }
+        if let Some((setting, bound)) = self.bound
+            && self.seen > bound
+        {
+            return Err(Error::BodyTooLarge(setting, bound));
         }
         if let Some(scanner) = &mut self.scanner {
             scanner.feed(data).map_err(super::entry::refuse)?;
@@ -159,10 +159,10 @@ impl Body for SendBody {
                 stream.cut(why)
             }
             None => {
-                if !stream.fate.done.replace(true) {
-                    if let Err(error) = stream.check(&[], true) {
-                        return stream.cut(error);
-                    }
+                if !stream.fate.done.replace(true)
+                    && let Err(error) = stream.check(&[], true)
+                {
+                    return stream.cut(error);
                 }
                 Poll::Ready(None)
             }
@@ -290,7 +290,7 @@ impl Upstream {
         match self.lease.poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.timer = None;
-                Poll::Ready(frame.map(|frame| frame.map_err(|_| Cut)))
+                Poll::Ready(frame.map(|frame| frame.map_err(|_malformed| Cut)))
             }
             Poll::Pending => {
                 let (stall, deadline) = (self.stall, self.deadline);
@@ -329,11 +329,10 @@ impl Body for AnswerBody {
             }
             Kind::Upstream(upstream) => {
                 let frame = upstream.poll_frame(cx);
-                if upstream.lease.is_done() {
-                    if let Kind::Upstream(upstream) = std::mem::replace(&mut this.kind, Kind::Empty)
-                    {
-                        upstream.lease.release();
-                    }
+                if upstream.lease.is_done()
+                    && let Kind::Upstream(upstream) = std::mem::replace(&mut this.kind, Kind::Empty)
+                {
+                    upstream.lease.release();
                 }
                 frame
             }

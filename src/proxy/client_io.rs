@@ -72,10 +72,11 @@ impl Read for ClientIo {
             out.put_slice(&ready);
             return Poll::Ready(Ok(()));
         }
-        if this.framing.is_undecided() && !this.state.owes_answer() {
-            if let Err(violation) = this.framing.decline_upgrade() {
-                this.state.violation.set(Some(violation));
-            }
+        if this.framing.is_undecided()
+            && !this.state.owes_answer()
+            && let Err(violation) = this.framing.decline_upgrade()
+        {
+            this.state.violation.set(Some(violation));
         }
         if this.state.violation.get().is_some() {
             // Requests before the doubt are answered first; their end polls again.

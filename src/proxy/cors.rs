@@ -66,10 +66,10 @@ pub(super) fn mark_entry(
     if mark(&settings.cors_entry, origin, headers) {
         return;
     }
-    if let Cors::Origins(origins) = &settings.cors_entry {
-        if let Some(first) = origins.first() {
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, first.clone());
-        }
+    if let Cors::Origins(origins) = &settings.cors_entry
+        && let Some(first) = origins.first()
+    {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, first.clone());
     }
 }
 

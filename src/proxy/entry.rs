@@ -128,19 +128,19 @@ async fn read_on(
         if incoming.is_end_stream() {
             break;
         }
-        if seen > WHOLE_MAX {
-            if let Some(name) = scanner.server_name() {
-                let name = name.into();
-                return Ok((
-                    name,
-                    Body::Begun(Begun {
-                        ahead,
-                        incoming,
-                        scanner,
-                        seen,
-                    }),
-                ));
-            }
+        if seen > WHOLE_MAX
+            && let Some(name) = scanner.server_name()
+        {
+            let name = name.into();
+            return Ok((
+                name,
+                Body::Begun(Begun {
+                    ahead,
+                    incoming,
+                    scanner,
+                    seen,
+                }),
+            ));
         }
         if seen > bound {
             return Err(Error::BodyTooLarge("max_body", bound));

@@ -141,7 +141,7 @@ impl Attempt<'_> {
                 Err(Failed::Unsent(unchanged)) if unsent < UNSENT_MAX => body = unchanged,
                 // A kept connection was closed while the request was on its way.
                 Err(Failed::Closed) if repeatable && lease.is_doubtful() && unsent < UNSENT_MAX => {
-                    body = SendBody::Empty
+                    body = SendBody::Empty;
                 }
                 Err(Failed::Unsent(_) | Failed::Closed) => return Err(Error::UpstreamReset),
                 Err(Failed::Other(error)) => return Err(error),
@@ -216,10 +216,10 @@ impl Attempt<'_> {
     /// count, not its length.
     fn expired(&self, sent: Instant) -> Result<Instant, Error> {
         let now = Instant::now();
-        if let (Some(deadline), Some(total)) = (self.deadline, self.settings.total) {
-            if now >= deadline {
-                return Err(Error::UpstreamTimeout("total", total));
-            }
+        if let (Some(deadline), Some(total)) = (self.deadline, self.settings.total)
+            && now >= deadline
+        {
+            return Err(Error::UpstreamTimeout("total", total));
         }
         let (clock, length, since) = match self.fate {
             Some(fate) if !fate.done.get() => ("stall", self.settings.stall, fate.progress.get()),

@@ -15,16 +15,16 @@ use super::body::AnswerBody;
 use super::connection::State;
 use super::error::Error;
 use super::headers::{self, REQUEST_ID};
-use super::worker::Worker;
+use super::worker::{View, Worker};
 use super::{cors, entry, routed};
-use crate::model::table::{Service, Table};
+use crate::model::table::Service;
 
 /// What every step of one request knows.
 pub(super) struct Exchange {
     pub(super) worker: Rc<Worker>,
     pub(super) state: Rc<State>,
     /// The table in force when the request came; it stays to the end.
-    pub(super) table: Rc<Arc<Table>>,
+    pub(super) table: Rc<View>,
     pub(super) started: Instant,
     pub(super) request_id: HeaderValue,
     /// The host the client asked for.
@@ -135,7 +135,7 @@ fn authority_header(authority: &Authority) -> Result<HeaderValue, Error> {
         return Err(Error::BadRequest("user info in the target"));
     }
     HeaderValue::from_str(authority.as_str())
-        .map_err(|_| Error::BadRequest("the target's host is malformed"))
+        .map_err(|_malformed| Error::BadRequest("the target's host is malformed"))
 }
 
 /// The service, if it may be asked at all.

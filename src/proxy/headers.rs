@@ -196,10 +196,11 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
             if token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close") {
                 continue;
             }
-            if let Ok(name) = HeaderName::from_bytes(token) {
-                if name != HOST && name != TE {
-                    named.push(name);
-                }
+            if let Ok(name) = HeaderName::from_bytes(token)
+                && name != HOST
+                && name != TE
+            {
+                named.push(name);
             }
         }
     }

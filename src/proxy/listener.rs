@@ -25,7 +25,7 @@ const CONNECTIONS_MAX: usize = 250_000;
 /// How often each thread looks at its connections.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// How long a quiet peer may be before the kernel asks whether it is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// Opens `count` sockets for one address. Port 0 takes a free one, the same for all.
 pub(super) fn open(address: SocketAddr, count: usize) -> io::Result<Vec<StdListener>> {

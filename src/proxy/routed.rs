@@ -63,7 +63,8 @@ fn find(exchange: &Exchange, parts: &Parts, method: &Method) -> Result<Found, Er
         query: parts.uri.query(),
         headers: &parts.headers,
     };
-    let found = route::find(&exchange.table.routes, &facts).map_err(|_| Error::BadTarget)?;
+    let found =
+        route::find(&exchange.table.routes, &facts).map_err(|_malformed| Error::BadTarget)?;
     Ok(found.map(|found| {
         let route = found.route;
         (
@@ -98,10 +99,10 @@ fn send_body(
     if incoming.is_end_stream() {
         return Ok(SendBody::Empty);
     }
-    if let Some(bound) = max_stream {
-        if incoming.size_hint().lower() > bound {
-            return Err(Error::BodyTooLarge("max_stream", bound));
-        }
+    if let Some(bound) = max_stream
+        && incoming.size_hint().lower() > bound
+    {
+        return Err(Error::BodyTooLarge("max_stream", bound));
     }
     Ok(SendBody::Stream(Box::new(Stream {
         ahead: VecDeque::new(),

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +36,17 @@ pub(super) struct Limits {
     pub(super) trusted_proxies: Arc<[IpNet]>,
 }
 
+/// This thread's hold on a table: requests share it without counting across threads.
+pub(super) struct View(Arc<Table>);
+
+impl Deref for View {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        &self.0
+    }
+}
+
 /// What the requests of one thread share.
 pub(super) struct Worker {
     pub(super) options: Limits,
@@ -44,7 +56,7 @@ pub(super) struct Worker {
     /// Bytes held for the named entry, over all threads.
     pub(super) entry_bytes: Arc<AtomicU64>,
     source: Arc<ArcSwap<Table>>,
-    table: RefCell<Rc<Arc<Table>>>,
+    table: RefCell<Rc<View>>,
     started: Instant,
     now: Cell<u64>,
     draining: Cell<Option<u64>>,
@@ -60,7 +72,7 @@ impl Worker {
         source: Arc<ArcSwap<Table>>,
         entry_bytes: Arc<AtomicU64>,
     ) -> Rc<Self> {
-        let table = RefCell::new(Rc::new(source.load_full()));
+        let table = RefCell::new(Rc::new(View(source.load_full())));
         let random = RandomState::new();
         Rc::new(Self {
             options,
@@ -82,11 +94,11 @@ impl Worker {
 
     /// The table in force; the caller keeps this one to the end of its request. Counted without
     /// an atomic operation: only a new table is taken from the shared place.
-    pub(super) fn table(&self) -> Rc<Arc<Table>> {
+    pub(super) fn table(&self) -> Rc<View> {
         let newest = self.source.load();
         let mut table = self.table.borrow_mut();
-        if !Arc::ptr_eq(&newest, &table) {
-            *table = Rc::new(Arc::clone(&newest));
+        if !Arc::ptr_eq(&newest, &table.0) {
+            *table = Rc::new(View(Arc::clone(&newest)));
         }
         Rc::clone(&table)
     }
@@ -122,7 +134,7 @@ impl Worker {
         self.connections
             .borrow_mut()
             .insert(number, Rc::clone(state));
-        if number % CROWD == 0 {
+        if number.is_multiple_of(CROWD) {
             // Many new connections: those that are quiet make room at once.
             self.look_around(0);
         }
@@ -210,22 +222,35 @@ fn mix(state: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Two hex digits for each byte.
-const HEX: [[u8; 2]; 256] = {
-    let digits = *b"0123456789abcdef";
-    let mut table = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = [digits[byte >> 4], digits[byte & 15]];
-        byte += 1;
-    }
-    table
-};
+/// Two hex digits for each byte, the pair of byte `b` at `2b`.
+const HEX: &[u8; 512] = b"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\
+202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f\
+404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f\
+606162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f\
+808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f\
+a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf\
+c0c1c2c3c4c5c6c7c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadbdcdddedf\
+e0e1e2e3e4e5e6e7e8e9eaebecedeeeff0f1f2f3f4f5f6f7f8f9fafbfcfdfeff";
 
 fn push_hex(out: &mut [u8], value: u64) {
     for (pair, byte) in out.chunks_exact_mut(2).zip(value.to_be_bytes()) {
-        if let Some(digits) = HEX.get(usize::from(byte)) {
+        let at = usize::from(byte) * 2;
+        if let Some(digits) = HEX.get(at..at + 2) {
             pair.copy_from_slice(digits);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_hex() {
+        for value in [0, 1, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, u64::MAX] {
+            let mut out = [0; 16];
+            push_hex(&mut out, value);
+            assert_eq!(out, format!("{value:016x}").as_bytes());
         }
     }
 }

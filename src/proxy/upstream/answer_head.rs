@@ -86,9 +86,10 @@ fn parse(bytes: &Bytes, method: &Method) -> Result<Head, Broken> {
     let mut framing = Framing::default();
     let mut map = HeaderMap::with_capacity(parsed.headers.len() + ADDED);
     for line in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Broken::Protocol)?;
+        let name =
+            HeaderName::from_bytes(line.name.as_bytes()).map_err(|_malformed| Broken::Protocol)?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value))
-            .map_err(|_| Broken::Protocol)?;
+            .map_err(|_malformed| Broken::Protocol)?;
         if framing.read(&name, &value)? == Keep::Yes {
             map.append(name, value);
         }
@@ -104,10 +105,9 @@ fn parse(bytes: &Bytes, method: &Method) -> Result<Head, Broken> {
     if let Some(reason) = parsed
         .reason
         .filter(|reason| Some(*reason) != status.canonical_reason())
+        && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
     {
-        if let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes()) {
-            response.extensions_mut().insert(reason);
-        }
+        response.extensions_mut().insert(reason);
     }
     let keep_alive = !framing.close && (!http10 || framing.keep_alive);
     Ok(Head {
@@ -171,10 +171,10 @@ impl Framing {
                 self.keep_alive = true;
             } else if token.eq_ignore_ascii_case(b"close") {
                 self.close = true;
-            } else if let Ok(name) = HeaderName::from_bytes(token) {
-                if name != CONTENT_LENGTH {
-                    self.named.push(name);
-                }
+            } else if let Ok(name) = HeaderName::from_bytes(token)
+                && name != CONTENT_LENGTH
+            {
+                self.named.push(name);
             }
         }
     }
@@ -224,7 +224,7 @@ mod tests {
         let mut buffer = BytesMut::from(format!("{head}\r\n\r\n").as_bytes());
         let length = take(&mut buffer, &Method::POST)
             .map(|head| head.expect("complete").length)
-            .map_err(|_| ());
+            .map_err(|_malformed| ());
         assert_eq!(length, expected, "{head}");
     }
 

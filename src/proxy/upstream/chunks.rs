@@ -105,8 +105,8 @@ fn parse_size(line: &[u8]) -> Result<u64, Broken> {
     if !(1..=15).contains(&digits) || !(rest.is_empty() || extension.first() == Some(&b';')) {
         return Err(Broken::Protocol);
     }
-    let text = std::str::from_utf8(size).map_err(|_| Broken::Protocol)?;
-    u64::from_str_radix(text, 16).map_err(|_| Broken::Protocol)
+    let text = std::str::from_utf8(size).map_err(|_malformed| Broken::Protocol)?;
+    u64::from_str_radix(text, 16).map_err(|_malformed| Broken::Protocol)
 }
 
 fn take_trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Broken> {
@@ -117,9 +117,10 @@ fn take_trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Broken> {
         Ok(httparse::Status::Complete((taken, lines))) => {
             let mut trailers = HeaderMap::new();
             for line in lines {
-                let name =
-                    HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Broken::Protocol)?;
-                let value = HeaderValue::from_bytes(line.value).map_err(|_| Broken::Protocol)?;
+                let name = HeaderName::from_bytes(line.name.as_bytes())
+                    .map_err(|_malformed| Broken::Protocol)?;
+                let value =
+                    HeaderValue::from_bytes(line.value).map_err(|_malformed| Broken::Protocol)?;
                 if headers::may_trail(&name) {
                     trailers.append(name, value);
                 }
@@ -144,7 +145,7 @@ mod tests {
                 match frame.into_data() {
                     Ok(data) => body.extend_from_slice(&data),
                     Err(frame) => {
-                        trailers += frame.into_trailers().expect("data or trailers").len()
+                        trailers += frame.into_trailers().expect("data or trailers").len();
                     }
                 }
             }

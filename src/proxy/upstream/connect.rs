@@ -30,10 +30,8 @@ pub(super) async fn open(
     settings: &Effective,
 ) -> Result<Link, ConnectError> {
     let http2 = settings.transport.http2;
-    if http2 {
-        if let Some(sender) = worker.pools.shared(endpoint.pool) {
-            return Ok(Link::Many(http2::Stream::new(sender)));
-        }
+    if http2 && let Some(sender) = worker.pools.shared(endpoint.pool) {
+        return Ok(Link::Many(http2::Stream::new(sender)));
     }
     let limit = settings.connect_timeout;
     let io = match tokio::time::timeout(limit, dial(worker, endpoint, settings)).await {

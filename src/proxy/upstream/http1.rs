@@ -133,7 +133,7 @@ impl Http1 {
         out.state = Progress::Going;
         match &body {
             SendBody::Full(bytes) if coding == Coding::Plain && bytes.len() <= COALESCE => {
-                out.buf.extend_from_slice(bytes)
+                out.buf.extend_from_slice(bytes);
             }
             SendBody::Full(bytes) if coding == Coding::Plain => out.data = bytes.clone(),
             _ => {}
@@ -361,9 +361,7 @@ impl Outbound {
 
     /// Takes the next part of the body.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendFailure>> {
-        if let (SendBody::Full(_), Coding::Plain) | (SendBody::Empty, Coding::Plain) =
-            (&self.body, self.coding)
-        {
+        if let (SendBody::Full(_) | SendBody::Empty, Coding::Plain) = (&self.body, self.coding) {
             // Written with the head.
             self.body = SendBody::Empty;
             self.state = Progress::Done;

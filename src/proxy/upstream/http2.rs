@@ -74,7 +74,7 @@ impl Stream {
             .build();
         let mut req = Request::new(body);
         *req.method_mut() = asking.method.clone();
-        *req.uri_mut() = uri.map_err(|_| SendError::Broken(Broken::Protocol))?;
+        *req.uri_mut() = uri.map_err(|_malformed| SendError::Broken(Broken::Protocol))?;
         *req.version_mut() = Version::HTTP_2;
         *req.headers_mut() = request_head::as_map(asking);
         let response = self
@@ -105,7 +105,7 @@ impl Stream {
         };
         Pin::new(answer)
             .poll_frame(cx)
-            .map(|frame| frame.map(|frame| frame.map_err(|_| Broken::Closed)))
+            .map(|frame| frame.map(|frame| frame.map_err(|_malformed| Broken::Closed)))
     }
 }
 

@@ -219,10 +219,10 @@ impl Lease {
             worker,
             ..
         } = self;
-        if let Link::One(conn) = link {
-            if conn.reusable() {
-                worker.pools.keep(guard.0.pool, conn, worker.now_ms());
-            }
+        if let Link::One(conn) = link
+            && conn.reusable()
+        {
+            worker.pools.keep(guard.0.pool, conn, worker.now_ms());
         }
     }
 }
