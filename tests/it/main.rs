@@ -5,6 +5,7 @@ mod docs;
 mod entry;
 mod store;
 mod strangers;
+mod streaming;
 mod support;
 mod verbs;
 mod watcher_changes;

@@ -72,8 +72,8 @@ struct Outbound {
     data: Bytes,
     body: SendBody,
     coding: Coding,
-    /// A chunk's data was written and its line end was not.
-    line_end: bool,
+    /// Bytes behind the data, not written yet: the line end of a chunk, lest a reader waits for it.
+    tail: &'static [u8],
     written: bool,
     state: Progress,
 }
@@ -103,7 +103,7 @@ impl Http1 {
             data: Bytes::new(),
             body: SendBody::Empty,
             coding: Coding::Plain,
-            line_end: false,
+            tail: b"",
             written: false,
             state: Progress::Done,
         };
@@ -129,7 +129,7 @@ impl Http1 {
     /// Begins an exchange with a written head.
     pub(super) fn begin(&mut self, head: Vec<u8>, body: SendBody, coding: Coding) {
         let out = &mut self.out;
-        (out.buf, out.at, out.coding, out.line_end, out.written) = (head, 0, coding, false, false);
+        (out.buf, out.at, out.coding, out.tail, out.written) = (head, 0, coding, b"", false);
         out.state = Progress::Going;
         match &body {
             SendBody::Full(bytes) if coding == Coding::Plain && bytes.len() <= COALESCE => {
@@ -324,7 +324,7 @@ impl Http1 {
 
 impl Outbound {
     fn has_bytes(&self) -> bool {
-        self.at < self.buf.len() || !self.data.is_empty()
+        self.at < self.buf.len() || !self.data.is_empty() || !self.tail.is_empty()
     }
 
     fn poll_write(
@@ -333,15 +333,13 @@ impl Outbound {
         io: &mut TokioIo<UpstreamIo>,
     ) -> Poll<io::Result<()>> {
         let head = self.buf.get(self.at..).unwrap_or_default();
-        let written = if self.data.is_empty() {
+        let written = if self.data.is_empty() && self.tail.is_empty() {
             ready!(Pin::new(&mut *io).poll_write(cx, head))?
-        } else if head.is_empty() {
+        } else if head.is_empty() && self.tail.is_empty() {
             ready!(Pin::new(&mut *io).poll_write(cx, &self.data))?
         } else {
-            ready!(
-                Pin::new(&mut *io)
-                    .poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(&self.data)])
-            )?
+            let parts = [head, &self.data, self.tail].map(IoSlice::new);
+            ready!(Pin::new(&mut *io).poll_write_vectored(cx, &parts))?
         };
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -349,7 +347,10 @@ impl Outbound {
         self.written = true;
         let of_head = written.min(head.len());
         self.at += of_head;
-        self.data.advance(written - of_head);
+        let of_data = (written - of_head).min(self.data.len());
+        self.data.advance(of_data);
+        let of_tail = written - of_head - of_data;
+        self.tail = self.tail.get(of_tail..).unwrap_or_default();
         if !self.has_bytes() {
             self.buf.clear();
             self.at = 0;
@@ -379,11 +380,10 @@ impl Outbound {
         match frame.into_data() {
             Ok(data) if self.coding == Coding::Chunked => {
                 if !data.is_empty() {
-                    let line_end = if self.line_end { "\r\n" } else { "" };
                     self.buf
-                        .extend_from_slice(format!("{line_end}{:x}\r\n", data.len()).as_bytes());
-                    self.line_end = true;
+                        .extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
                     self.data = data;
+                    self.tail = b"\r\n";
                 }
             }
             Ok(data) => self.data = data,
@@ -394,8 +394,6 @@ impl Outbound {
     fn end(&mut self, trailers: Option<&http::HeaderMap>) {
         self.state = Progress::Done;
         if self.coding == Coding::Chunked {
-            let line_end = if self.line_end { "\r\n" } else { "" };
-            self.buf.extend_from_slice(line_end.as_bytes());
             self.buf.extend_from_slice(b"0\r\n");
             let trailers = trailers.into_iter().flatten();
             for (name, value) in trailers.filter(|(name, _)| headers::may_trail(name)) {

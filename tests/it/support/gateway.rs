@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use smartlink::model::config::{Config, Extent, Reading, Sight};
 use smartlink::model::decode::Raw;
-use smartlink::model::keys::{Keys, Parsed};
+use smartlink::model::keys::{Keys, Object, Parsed};
 use smartlink::model::table::Table;
 use smartlink::proxy::{self, Options, Running};
 
@@ -76,6 +76,19 @@ impl Gateway {
         }
     }
 
+    /// Deletes a hash, as if `DEL` had been typed.
+    pub fn delete(&mut self, key: &str) {
+        let reading = Reading {
+            object: object(key),
+            raw: Raw::Absent,
+            sight: Sight::Named,
+        };
+        // What this is a mistake for (a route without its service) is not the question here.
+        let applied = self.config.apply(vec![reading], Extent::Part, 1);
+        self.table
+            .store(applied.table.expect("something was there"));
+    }
+
     /// Opens a connection.
     pub fn connect(&self) -> Client {
         Client::connect(self.address)
@@ -102,18 +115,19 @@ fn apply(config: &mut Config, fields: &[Field<'_>], extent: Extent) -> Option<Ar
         let hash = hashes.entry(key).or_default();
         hash.insert((*field).to_owned(), (*value).to_owned());
     }
-    let keys = Keys::new("smartlink:");
-    let readings = hashes.into_iter().map(|(key, hash)| {
-        let Parsed::Object(object) = keys.parse(&format!("smartlink:{key}")) else {
-            panic!("{key} is no configuration key");
-        };
-        Reading {
-            object,
-            raw: Raw::Hash(hash),
-            sight: Sight::Named,
-        }
+    let readings = hashes.into_iter().map(|(key, hash)| Reading {
+        object: object(key),
+        raw: Raw::Hash(hash),
+        sight: Sight::Named,
     });
     let applied = config.apply(readings.collect(), extent, 1);
     assert_eq!(applied.errors_new, [], "{fields:?}");
     applied.table
+}
+
+fn object(key: &str) -> Object {
+    match Keys::new("smartlink:").parse(&format!("smartlink:{key}")) {
+        Parsed::Object(object) => object,
+        other => panic!("{key} is no configuration key: {other:?}"),
+    }
 }
