@@ -213,6 +213,8 @@ struct Upstream {
     timer: Option<Pin<Box<Sleep>>>,
     /// When the whole exchange must be over.
     deadline: Option<Instant>,
+    /// It broke off, and what came before is being flushed.
+    broken: bool,
 }
 
 impl AnswerBody {
@@ -247,6 +249,7 @@ impl AnswerBody {
             stall,
             timer: None,
             deadline,
+            broken: false,
         };
         Self {
             kind: Kind::Upstream(Box::new(upstream)),
@@ -327,8 +330,16 @@ impl Body for AnswerBody {
                 this.kind = Kind::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
+            Kind::Upstream(upstream) if upstream.broken => Poll::Ready(Some(Err(Cut))),
             Kind::Upstream(upstream) => {
                 let frame = upstream.poll_frame(cx);
+                if matches!(frame, Poll::Ready(Some(Err(_)))) {
+                    // Hyper drops what it has not flushed when a body fails: it gets a turn, so
+                    // that the client sees an answer break off and not a close without one.
+                    upstream.broken = true;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 if upstream.lease.is_done()
                     && let Kind::Upstream(upstream) = std::mem::replace(&mut this.kind, Kind::Empty)
                 {

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
-use memchr::memmem;
+use memchr::{memchr_iter, memchr2_iter, memmem};
 
 use super::Broken;
 use crate::proxy::framing::HEAD_MAX;
@@ -44,20 +44,37 @@ pub(super) struct Head {
 pub(super) fn take(buffer: &mut BytesMut, method: &Method) -> Result<Option<Head>, Broken> {
     loop {
         let Some(end) = memmem::find(buffer, b"\r\n\r\n") else {
-            let hopeless = buffer.len() > HEAD_MAX || memmem::find(buffer, b"\n\n").is_some();
-            return if hopeless {
+            return if buffer.len() > HEAD_MAX || has_bare_line_end(buffer) {
                 Err(Broken::Protocol)
             } else {
                 Ok(None)
             };
         };
         let bytes = buffer.split_to(end + 4).freeze();
+        // The parser takes a bare LF for a line end and refuses a bare CR: only pairs are left.
+        let pairs = memchr_iter(b'\r', &bytes).count() == memchr_iter(b'\n', &bytes).count();
+        if end > HEAD_MAX || !pairs {
+            return Err(Broken::Protocol);
+        }
         let head = parse(&bytes, method)?;
         let status = head.response.status();
         if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Some(head));
         }
     }
+}
+
+/// Whether a CR or LF stands alone: other readers may see other lines. A CR at the end may get its
+/// LF yet.
+fn has_bare_line_end(bytes: &[u8]) -> bool {
+    let mut after_cr = None;
+    memchr2_iter(b'\r', b'\n', bytes).any(|at| {
+        let follows_cr = after_cr == Some(at);
+        let is_cr = bytes.get(at) == Some(&b'\r');
+        let bare = follows_cr == is_cr || (after_cr.is_some() && !follows_cr);
+        after_cr = is_cr.then_some(at + 1);
+        bare
+    })
 }
 
 /// What the header lines say about framing and the connection.
@@ -122,6 +139,8 @@ fn parse(bytes: &Bytes, method: &Method) -> Result<Head, Broken> {
 #[derive(PartialEq, Eq)]
 enum Keep {
     Yes,
+    /// In one form: what came was a list of equal lengths.
+    Length(u64),
     No,
 }
 
@@ -133,10 +152,10 @@ impl Framing {
                 return Err(Broken::Protocol);
             }
             // The same length twice is passed on once.
-            return Ok(if self.length.replace(length).is_none() {
-                Keep::Yes
-            } else {
-                Keep::No
+            return Ok(match self.length.replace(length) {
+                None if value.as_bytes().contains(&b',') => Keep::Length(length),
+                None => Keep::Yes,
+                Some(_) => Keep::No,
             });
         }
         if *name == TRANSFER_ENCODING {
