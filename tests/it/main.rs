@@ -2,8 +2,11 @@
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
 mod bad_answers;
+mod cors;
 mod docs;
 mod entry;
+mod headers;
+mod routes;
 mod store;
 mod strangers;
 mod streaming;
