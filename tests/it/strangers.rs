@@ -684,7 +684,7 @@ fn a_refused_body_on_the_named_entry_is_refused_too() {
 #[test]
 fn a_head_that_comes_too_slowly_is_cut() {
     let gateway = Gateway::start_with(&[], |options| {
-        options.header_timeout = Duration::from_millis(300)
+        options.header_timeout = Duration::from_millis(300);
     });
     for slow in ["", "GET / HTT", "GET / HTTP/1.1\r\nhost: h\r\na: b"] {
         let begun = Instant::now();

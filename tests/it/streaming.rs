@@ -321,10 +321,10 @@ fn pipelined_requests_are_answered_in_order() {
         }
     });
     let mut client = gateway.connect();
-    let all: String = (0..20)
+    let all: Vec<String> = (0..20)
         .map(|n| format!("GET /{n} HTTP/1.1\r\nhost: h\r\n\r\n"))
         .collect();
-    client.send(all);
+    client.send(all.concat());
     for n in 0..20 {
         assert_eq!(client.read_answer().text(), format!("/{n}"));
     }

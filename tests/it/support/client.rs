@@ -58,15 +58,6 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).expect("it is open");
     }
 
-    /// The next bytes as they come; empty at the end.
-    #[track_caller]
-    pub fn read_some(&mut self) -> Vec<u8> {
-        if self.buffer.is_empty() {
-            self.fill();
-        }
-        std::mem::take(&mut self.buffer)
-    }
-
     /// Exactly this many bytes.
     #[track_caller]
     pub fn read_exactly(&mut self, count: usize) -> Vec<u8> {
@@ -178,7 +169,7 @@ impl Client {
     fn fill(&mut self) -> bool {
         let mut piece = [0; 16 * 1024];
         let read = self.stream.read(&mut piece).expect("bytes in time");
-        self.buffer.extend_from_slice(&piece[..read]);
+        self.buffer.extend(piece.iter().take(read));
         read > 0
     }
 }
@@ -208,7 +199,8 @@ impl Answer {
         if status == 503 || status == 429 {
             assert!(self.header("retry-after").is_some(), "{self:?}");
         }
-        json["msg"].as_str().expect("a text").to_owned()
+        let msg = json.get("msg").and_then(serde_json::Value::as_str);
+        msg.expect("a text").to_owned()
     }
 }
 

@@ -58,7 +58,7 @@ impl Gateway {
         };
         change(&mut options);
         let bound = proxy::bind(options).expect("a free port");
-        let address = bound.addresses()[0];
+        let address = *bound.addresses().first().expect("one address");
         let table = Arc::new(ArcSwap::new(table));
         let running = bound.start(&table).expect("threads");
         Self {

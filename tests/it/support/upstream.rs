@@ -17,8 +17,6 @@ pub struct Seen {
     pub body: Vec<u8>,
     /// Trailer lines.
     pub trailers: Vec<String>,
-    /// The number of the connection it came over, from 0.
-    pub connection: usize,
 }
 
 #[derive(Default)]
@@ -147,7 +145,6 @@ impl Connection {
             head,
             body,
             trailers,
-            connection: self.number,
         };
         self.log
             .lock()
@@ -231,7 +228,7 @@ impl Connection {
         match self.stream.read(&mut piece) {
             Ok(0) => None,
             Ok(read) => {
-                self.buffer.extend_from_slice(&piece[..read]);
+                self.buffer.extend(piece.iter().take(read));
                 Some(())
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Some(()),
