@@ -140,7 +140,7 @@ impl Attempt<'_> {
                 }
                 Err(Failed::Unsent(unchanged)) if unsent < UNSENT_MAX => body = unchanged,
                 // A kept connection was closed while the request was on its way.
-                Err(Failed::Closed) if repeatable && lease.is_doubtful() && unsent < UNSENT_MAX => {
+                Err(Failed::Closed) if repeatable && lease.is_reused() && unsent < UNSENT_MAX => {
                     body = SendBody::Empty;
                 }
                 Err(Failed::Unsent(_) | Failed::Closed) => return Err(Error::UpstreamReset),

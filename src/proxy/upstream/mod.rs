@@ -103,8 +103,8 @@ pub(super) struct Lease {
     link: Link,
     guard: InFlight,
     worker: Rc<Worker>,
-    /// Unused for a while before: the other side may close it at any moment.
-    doubtful: bool,
+    /// It served another exchange before: the other side may have closed it meanwhile.
+    reused: bool,
 }
 
 enum Link {
@@ -127,10 +127,10 @@ pub(super) async fn lend(
         .await
     {
         return Ok(Lease {
-            link: Link::One(kept.conn),
+            link: Link::One(kept),
             guard,
             worker,
-            doubtful: kept.doubtful,
+            reused: true,
         });
     }
     // Boxed: TLS and look-ups need room that most requests never use.
@@ -139,7 +139,7 @@ pub(super) async fn lend(
         link,
         guard,
         worker,
-        doubtful: false,
+        reused: false,
     })
 }
 
@@ -170,9 +170,9 @@ impl Lease {
         }
     }
 
-    /// Whether the connection was unused for a while before this exchange.
-    pub(super) fn is_doubtful(&self) -> bool {
-        self.doubtful
+    /// Whether the connection was there before this exchange.
+    pub(super) fn is_reused(&self) -> bool {
+        self.reused
     }
 
     /// The next frame of the answer's body.

@@ -40,12 +40,6 @@ struct Kept {
     since: u64,
 }
 
-/// A connection taken out of the pool.
-pub(super) struct Taken {
-    pub(super) conn: Box<Http1>,
-    pub(super) doubtful: bool,
-}
-
 impl Pools {
     /// Keeps a connection for the next request to the same endpoint.
     pub(super) fn keep(&self, pool: u64, conn: Box<Http1>, now: u64) {
@@ -57,7 +51,7 @@ impl Pools {
     }
 
     /// The connection used last, if one is alive.
-    pub(super) async fn take(&self, pool: u64, now: u64, patience: Patience) -> Option<Taken> {
+    pub(super) async fn take(&self, pool: u64, now: u64, patience: Patience) -> Option<Box<Http1>> {
         let longest = match patience {
             Patience::Kept => KEEP_MS,
             Patience::Recent => RECENT_MS,
@@ -67,13 +61,12 @@ impl Pools {
             let recent = |kept: &mut Kept| now.saturating_sub(kept.since) < longest;
             let Kept { mut conn, since } =
                 self.singles.borrow_mut().get_mut(&pool)?.pop_if(recent)?;
-            let doubtful = now.saturating_sub(since) > DOUBT_MS;
-            if doubtful {
+            if now.saturating_sub(since) > DOUBT_MS {
                 // Lets the runtime take notice of a close that already arrived.
                 tokio::task::yield_now().await;
             }
             if conn.is_quiet() {
-                return Some(Taken { conn, doubtful });
+                return Some(conn);
             }
         }
     }
