@@ -2,11 +2,16 @@
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
 mod bad_answers;
+mod client_leaves;
 mod cors;
 mod docs;
+mod drain;
 mod entry;
 mod headers;
+mod live_changes;
+mod redis_faults;
 mod routes;
+mod shares;
 mod store;
 mod strangers;
 mod streaming;

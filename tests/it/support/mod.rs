@@ -3,7 +3,9 @@
 pub mod client;
 pub mod control;
 pub mod gateway;
+pub mod load;
 pub mod redis;
+pub mod site;
 pub mod upstream;
 pub mod wire;
 

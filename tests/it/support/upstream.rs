@@ -213,6 +213,11 @@ impl Connection {
         let _left = self.stream.write_all(bytes.as_ref());
     }
 
+    /// Sends this over and over until nothing was taken for that long.
+    pub fn send_until_blocked(&mut self, bytes: &[u8], time: Duration) {
+        wire::send_until_blocked(&mut self.stream, bytes, time);
+    }
+
     /// Closes both directions.
     pub fn close(&mut self) {
         let _left = self.stream.shutdown(Shutdown::Both);

@@ -1,5 +1,9 @@
 //! Just enough of HTTP/1.1 for both ends of a test.
 
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+
 /// A start line and header lines, in order and as written but for the case of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -49,6 +53,13 @@ impl Head {
     pub fn has(&self, name: &str, value: &str) -> bool {
         self.values(name).contains(&value)
     }
+}
+
+/// Sends this over and over until the socket took nothing for that long, or broke.
+pub fn send_until_blocked(stream: &mut TcpStream, bytes: &[u8], time: Duration) {
+    stream.set_write_timeout(Some(time)).expect("a timeout");
+    while stream.write(bytes).is_ok() {}
+    stream.set_write_timeout(None).expect("no timeout");
 }
 
 /// Where these bytes begin.
