@@ -8,9 +8,6 @@ const KEY: &[u8] = b"server_name";
 /// The most bytes of a name that are kept; a longer one is no service's anyway.
 const NAME_KEPT: usize = 1024;
 
-/// Bytes of a text looked at one by one before the search for its end goes wide.
-const NARROW: usize = 16;
-
 /// What a text is to us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Role {
@@ -179,8 +176,9 @@ impl Text {
                     .map(|shown| shown + bytes.len());
             }
             Role::Name => {
-                let room = NAME_KEPT - self.kept.len();
-                self.kept.extend(bytes.iter().take(room));
+                let room = NAME_KEPT.saturating_sub(self.kept.len());
+                let fits = bytes.get(..room).unwrap_or(bytes);
+                self.kept.extend_from_slice(fits);
             }
         }
     }
@@ -188,17 +186,52 @@ impl Text {
 
 /// How many bytes at the beginning are neither a quote nor a backslash nor a control character.
 fn plain_len(bytes: &[u8]) -> usize {
-    let (near, far) = bytes.split_at(NARROW.min(bytes.len()));
-    let ends = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-    if let Some(len) = near.iter().position(ends) {
-        return len;
+    let (words, rest) = bytes.as_chunks();
+    for (at, word) in words.iter().enumerate() {
+        let ends = ends(u64::from_le_bytes(*word));
+        if ends != 0 {
+            return at * 8 + ends.trailing_zeros() as usize / 8;
+        }
     }
-    let len = memchr::memchr2(b'"', b'\\', far).unwrap_or(far.len());
-    let span = far.get(..len).unwrap_or(far);
-    // The least byte is found many at a time; an early exit would look at each.
-    let least = span.iter().fold(u8::MAX, |least, byte| least.min(*byte));
-    if least >= 0x20 {
-        return near.len() + len;
+    let plain = rest
+        .iter()
+        .take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20));
+    words.len() * 8 + plain.count()
+}
+
+/// Eight bytes at a time: the lowest bit set is the top bit of the first byte that ends a run of
+/// plain ones. Borrows may set bits of later bytes, never of earlier ones.
+fn ends(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = 0x80 * ONES;
+    let is_zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let quote = is_zero(word ^ (ONES * u64::from(b'"')));
+    let backslash = is_zero(word ^ (ONES * u64::from(b'\\')));
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    (quote | backslash | control) & TOPS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_plain_bytes_ends_at_the_first_special_one_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            let special = byte < 0x20 || byte == b'"' || byte == b'\\';
+            for len in 0..40 {
+                for at in 0..len {
+                    let mut bytes = vec![b'!'; len];
+                    bytes[at] = byte;
+                    if at % 3 == 0 {
+                        bytes[len - 1] = b'"';
+                    }
+                    let by_hand = |b: &u8| *b < 0x20 || *b == b'"' || *b == b'\\';
+                    let want = bytes.iter().position(by_hand).unwrap_or(len);
+                    assert_eq!(plain_len(&bytes), want, "{bytes:?}");
+                    assert!(special || at % 3 == 0 || want == len);
+                }
+            }
+        }
     }
-    near.len() + span.iter().position(ends).unwrap_or(len)
 }

@@ -19,6 +19,9 @@ pub(super) struct Utf8 {
 impl Utf8 {
     /// Looks at the next piece.
     pub(super) fn check(&mut self, piece: &[u8]) -> Result<(), Broken> {
+        if self.len == 0 && piece.is_ascii() {
+            return Ok(());
+        }
         let mut rest = piece;
         while self.len > 0
             && let Some((&byte, tail)) = rest.split_first()
