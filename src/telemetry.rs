@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 
 use tracing::level_filters::LevelFilter;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::model::decode::ConfigError;
@@ -135,6 +135,16 @@ pub fn snapshot_failed(why: &str) {
 /// How changes are noticed from now on: by notifications or by polling, and why.
 pub fn watch_mode(mode: &str, why: &str) {
     info!(mode, why, "watch mode");
+}
+
+/// A request was answered by the gateway itself, because of this.
+pub fn request_failed(code: &str, service: &str, request_id: &str, why: &str) {
+    debug!(code, service, request_id, why, "request failed");
+}
+
+/// An answer that had begun was cut, because of this.
+pub fn answer_cut(why: &str) {
+    debug!(why, "answer cut");
 }
 
 /// The gateway stops accepting and finishes what is in flight.

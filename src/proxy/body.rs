@@ -19,6 +19,7 @@ use super::connection::State;
 use super::error::Error;
 use super::upstream::Lease;
 use crate::policy::scan::Scanner;
+use crate::telemetry;
 
 /// A body was cut on purpose; the reason stands in the exchange's `Fate`.
 #[derive(Debug)]
@@ -303,7 +304,10 @@ impl Upstream {
                         deadline.map_or(until, |deadline| until.min(deadline)),
                     ))
                 });
-                timer.as_mut().poll(cx).map(|()| Some(Err(Cut)))
+                timer.as_mut().poll(cx).map(|()| {
+                    telemetry::answer_cut("stall or total ran out");
+                    Some(Err(Cut))
+                })
             }
         }
     }

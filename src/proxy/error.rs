@@ -7,6 +7,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::body::AnswerBody;
+use crate::telemetry;
 
 /// Names the error code on the answer.
 pub(super) const ERROR_HEADER: HeaderName = HeaderName::from_static("x-smartlink-error");
@@ -130,6 +131,12 @@ impl Error {
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Outside { status, code, msg }
+    }
+
+    /// Tells the log, for those who look closely.
+    pub(super) fn tell(&self, service: &str, request_id: &str) {
+        let Outside { code, msg, .. } = self.outside();
+        telemetry::request_failed(code, service, request_id, &msg);
     }
 
     /// The answer in the standard output form. `server_name` is what is known of it, `duration`

@@ -91,6 +91,8 @@ pub(super) async fn handle(
     let mut close = exchange.worker.is_draining();
     let mut response = outcome.unwrap_or_else(|failure| {
         close |= failure.error.closes();
+        let id = exchange.request_id.to_str().unwrap_or_default();
+        failure.error.tell(&failure.service, id);
         let mut answer = failure
             .error
             .answer(&failure.service, exchange.started.elapsed());

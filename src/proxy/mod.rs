@@ -33,6 +33,9 @@ use tokio::sync::watch;
 use crate::model::table::Table;
 use worker::{Limits, Worker};
 
+/// The most threads one runtime uses for what blocks.
+const BLOCKING_MAX: usize = 8;
+
 /// How the data plane is to run.
 #[derive(Debug)]
 pub struct Options {
@@ -138,6 +141,8 @@ impl Bound {
             let runtime = move || -> io::Result<()> {
                 let runtime = Builder::new_current_thread()
                     .enable_all()
+                    // Only look-ups of names and PEM files block.
+                    .max_blocking_threads(BLOCKING_MAX)
                     .build_local(LocalOptions::default())?;
                 runtime.block_on(async {
                     let worker = Worker::new(limits, table, entry_bytes);

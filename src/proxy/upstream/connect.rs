@@ -1,6 +1,7 @@
 //! Making a connection: resolve, connect, TLS; all within `connect_timeout`.
 
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -34,13 +35,17 @@ pub(super) async fn open(
         return Ok(Link::Many(http2::Stream::new(sender)));
     }
     let limit = settings.connect_timeout;
-    let io = match tokio::time::timeout(limit, dial(worker, endpoint, settings)).await {
-        Ok(Ok(io)) => io,
+    let dialled = tokio::time::timeout(limit, dial(worker, endpoint, settings)).await;
+    let (io, address) = match dialled {
+        Ok(Ok(dialled)) => dialled,
+        Ok(Err(e)) if e.kind() == io::ErrorKind::TimedOut => {
+            return Err(ConnectError::Timeout(limit));
+        }
         Ok(Err(e)) => return Err(ConnectError::Failed(e.to_string())),
         Err(_elapsed) => return Err(ConnectError::Timeout(limit)),
     };
     if !http2 || (endpoint.spec.target.tls && !tls::chose_http2(&io)) {
-        return Ok(Link::One(Box::new(Http1::new(io))));
+        return Ok(Link::One(Box::new(Http1::new(io, address))));
     }
     let sender = http2::open(io)
         .await
@@ -53,19 +58,33 @@ async fn dial(
     worker: &Rc<Worker>,
     endpoint: &Endpoint,
     settings: &Effective,
-) -> io::Result<UpstreamIo> {
+) -> io::Result<(UpstreamIo, IpAddr)> {
     let target = &endpoint.spec.target;
+    let (tcp, address) = connect(worker, &target.host, target.port, settings).await?;
+    tcp.set_nodelay(true)?;
+    let io = if target.tls {
+        tls::wrap(&worker.tls, &settings.transport, &target.host, tcp).await?
+    } else {
+        MaybeHttpsStream::Http(TokioIo::new(tcp))
+    };
+    Ok((io, address))
+}
+
+/// Tries the addresses of a host in turn; a silent one may not use up the time of the others.
+async fn connect(
+    worker: &Rc<Worker>,
+    host: &str,
+    port: u16,
+    settings: &Effective,
+) -> io::Result<(TcpStream, IpAddr)> {
+    let addresses = resolve::resolve(worker, host, port).await?;
+    let share = settings.connect_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(1);
     let mut last = io::Error::other("the name has no address");
-    for address in resolve::resolve(worker, &target.host, target.port).await? {
-        match TcpStream::connect(address).await {
-            Ok(tcp) => {
-                tcp.set_nodelay(true)?;
-                if target.tls {
-                    return tls::wrap(&worker.tls, &settings.transport, &target.host, tcp).await;
-                }
-                return Ok(MaybeHttpsStream::Http(TokioIo::new(tcp)));
-            }
-            Err(e) => last = e,
+    for address in addresses {
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => return Ok((tcp, address.ip())),
+            Ok(Err(e)) => last = e,
+            Err(_elapsed) => last = io::ErrorKind::TimedOut.into(),
         }
     }
     Err(last)

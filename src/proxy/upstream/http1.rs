@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -61,6 +62,8 @@ pub(super) struct Http1 {
     out: Outbound,
     inbound: Inbound,
     keep_alive: bool,
+    /// The address it leads to.
+    pub(super) address: IpAddr,
 }
 
 /// The request on its way.
@@ -96,7 +99,7 @@ enum Inbound {
 }
 
 impl Http1 {
-    pub(super) fn new(io: UpstreamIo) -> Self {
+    pub(super) fn new(io: UpstreamIo, address: IpAddr) -> Self {
         let out = Outbound {
             buf: Vec::new(),
             at: 0,
@@ -113,6 +116,7 @@ impl Http1 {
             out,
             inbound: Inbound::Idle,
             keep_alive: true,
+            address,
         }
     }
 

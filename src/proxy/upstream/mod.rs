@@ -121,9 +121,15 @@ pub(super) async fn lend(
 ) -> Result<Lease, ConnectError> {
     let guard = InFlight::new(endpoint);
     let worker = Rc::clone(worker);
+    let addresses = resolve::current(&worker, &endpoint.spec.target.host);
     if let Some(kept) = worker
         .pools
-        .take(endpoint.pool, worker.now_ms(), patience)
+        .take(
+            endpoint.pool,
+            worker.now_ms(),
+            patience,
+            addresses.as_deref(),
+        )
         .await
     {
         return Ok(Lease {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use super::http1::Http1;
 use super::http2;
@@ -50,8 +51,15 @@ impl Pools {
         }
     }
 
-    /// The connection used last, if one is alive.
-    pub(super) async fn take(&self, pool: u64, now: u64, patience: Patience) -> Option<Box<Http1>> {
+    /// The connection used last, if one is alive and leads to one of `addresses`, where the host
+    /// is a name.
+    pub(super) async fn take(
+        &self,
+        pool: u64,
+        now: u64,
+        patience: Patience,
+        addresses: Option<&[IpAddr]>,
+    ) -> Option<Box<Http1>> {
         let longest = match patience {
             Patience::Kept => KEEP_MS,
             Patience::Recent => RECENT_MS,
@@ -65,7 +73,8 @@ impl Pools {
                 // Lets the runtime take notice of a close that already arrived.
                 tokio::task::yield_now().await;
             }
-            if conn.is_quiet() {
+            let leads_there = addresses.is_none_or(|all| all.contains(&conn.address));
+            if leads_there && conn.is_quiet() {
                 return Some(conn);
             }
         }

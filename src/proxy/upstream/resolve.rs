@@ -29,33 +29,42 @@ struct Known {
     asking: bool,
 }
 
+/// The address that a host is written as, where it is not a name.
+fn literal(host: &str) -> Option<IpAddr> {
+    let may_be = host.starts_with(|c: char| c.is_ascii_digit()) || host.contains(':');
+    may_be.then(|| host.parse().ok()).flatten()
+}
+
+/// The addresses a name has now, as far as they are known; `None` for literal addresses. An old
+/// answer is asked for again in the background.
+pub(super) fn current(worker: &Rc<Worker>, host: &str) -> Option<Rc<[IpAddr]>> {
+    if literal(host).is_some() {
+        return None;
+    }
+    let (addresses, stale) = worker.names.known(host, worker.now_ms())?;
+    if stale {
+        let (worker, host) = (Rc::clone(worker), host.to_owned());
+        tokio::task::spawn_local(async move {
+            // A failed look-up leaves the old answer in place.
+            let _kept = ask(&worker, &host).await;
+        });
+    }
+    Some(addresses)
+}
+
 /// The addresses of a host, in the order to try them: a different one first each time.
 pub(super) async fn resolve(
     worker: &Rc<Worker>,
     host: &str,
     port: u16,
 ) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(address) = host.parse::<IpAddr>() {
+    if let Some(address) = literal(host) {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
-    if let Some((addresses, stale)) = worker.names.turn(host, worker.now_ms()) {
-        if stale {
-            let (worker, host) = (Rc::clone(worker), host.to_owned());
-            tokio::task::spawn_local(async move {
-                // A failed look-up leaves the old answer in place.
-                let _kept = ask(&worker, &host).await;
-            });
-        }
-        return Ok(addresses
-            .into_iter()
-            .map(|address| SocketAddr::new(address, port))
-            .collect());
+    if current(worker, host).is_none() {
+        ask(worker, host).await?;
     }
-    ask(worker, host).await?;
-    let (addresses, _) = worker
-        .names
-        .turn(host, worker.now_ms())
-        .ok_or_else(|| io::Error::other("the name has no address"))?;
+    let addresses = worker.names.turn(host);
     Ok(addresses
         .into_iter()
         .map(|address| SocketAddr::new(address, port))
@@ -91,19 +100,28 @@ async fn ask(worker: &Worker, host: &str) -> io::Result<()> {
 }
 
 impl Names {
-    /// The known addresses, rotated by one each time, and whether they should be asked for again.
-    fn turn(&self, host: &str, now: u64) -> Option<(Vec<IpAddr>, bool)> {
+    /// The known addresses, and whether it is time to ask again.
+    fn known(&self, host: &str, now: u64) -> Option<(Rc<[IpAddr]>, bool)> {
         let mut all = self.known.borrow_mut();
         let known = all.get_mut(host)?;
         let age = now.saturating_sub(known.at);
         if age >= STALE_MS {
             return None;
         }
-        let mut addresses = known.addresses.to_vec();
-        known.turn = (known.turn + 1) % addresses.len();
-        addresses.rotate_left(known.turn);
         let stale = age >= FRESH_MS && !known.asking;
         known.asking |= stale;
-        Some((addresses, stale))
+        Some((Rc::clone(&known.addresses), stale))
+    }
+
+    /// The known addresses, rotated by one each time.
+    fn turn(&self, host: &str) -> Vec<IpAddr> {
+        let mut all = self.known.borrow_mut();
+        let Some(known) = all.get_mut(host) else {
+            return Vec::new();
+        };
+        let mut addresses = known.addresses.to_vec();
+        known.turn = (known.turn + 1) % addresses.len().max(1);
+        addresses.rotate_left(known.turn);
+        addresses
     }
 }
