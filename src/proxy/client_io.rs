@@ -5,26 +5,17 @@
 //! bytes are recognised by nobody having asked for them; they are held back, and the connection
 //! answers in the standard form instead.
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::connection::{State, Taken};
 use super::framing::Framing;
-
-/// How much is read at once.
-const READ_MAX: usize = 64 * 1024;
-
-thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_MAX].into_boxed_slice());
-}
 
 /// One client's socket.
 pub(super) struct ClientIo {
@@ -60,11 +51,11 @@ impl ClientIo {
     }
 }
 
-impl Read for ClientIo {
+impl AsyncRead for ClientIo {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut out: ReadBufCursor<'_>,
+        out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.prefix.is_empty() {
@@ -79,45 +70,41 @@ impl Read for ClientIo {
             this.state.violation.set(Some(violation));
         }
         if this.state.violation.get().is_some() {
-            // Requests before the doubt are answered first; their end polls again.
-            return if this.state.owes_answer() && !this.framing.in_body() {
-                Poll::Pending
-            } else {
-                Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
-            };
+            return this.refuse();
         }
-        SCRATCH.with_borrow_mut(|scratch| {
-            let room = out.remaining().min(READ_MAX);
-            let mut buf = ReadBuf::new(scratch.get_mut(..room).unwrap_or_default());
-            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buf))?;
-            let bytes = buf.filled();
-            if bytes.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            this.state.on_read();
-            match this.framing.check(bytes) {
-                Ok(()) => out.put_slice(bytes),
-                Err((passed, violation)) => {
-                    this.state.violation.set(Some(violation));
-                    this.state
-                        .told
-                        .set(passed == 0 && this.framing.in_body() && this.state.owes_answer());
-                    if passed == 0 && (this.framing.in_body() || !this.state.owes_answer()) {
-                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-                    }
-                    if passed == 0 {
-                        // Requests before the doubt are answered first; their end polls again.
-                        return Poll::Pending;
-                    }
-                    out.put_slice(bytes.get(..passed).unwrap_or_default());
-                }
-            }
-            Poll::Ready(Ok(()))
-        })
+        let before = out.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
+        let bytes = out.filled().get(before..).unwrap_or_default();
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        this.state.on_read();
+        let Err((passed, violation)) = this.framing.check(bytes) else {
+            return Poll::Ready(Ok(()));
+        };
+        out.set_filled(before + passed);
+        this.state.violation.set(Some(violation));
+        if passed > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let in_its_body = this.framing.in_body() && this.state.owes_answer();
+        this.state.told.set(in_its_body);
+        this.refuse()
     }
 }
 
-impl Write for ClientIo {
+impl ClientIo {
+    /// Nothing more is read. Requests before the doubt are answered first; their end polls again.
+    fn refuse(&self) -> Poll<io::Result<()>> {
+        if self.state.owes_answer() && !self.framing.in_body() {
+            Poll::Pending
+        } else {
+            Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
+        }
+    }
+}
+
+impl AsyncWrite for ClientIo {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -17,6 +17,7 @@ use http::HeaderValue;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -66,7 +67,7 @@ pub(super) struct State {
     /// The status with which hyper refused a head.
     pub(super) refused: Cell<Option<u16>>,
     /// Both ends of a switched protocol, left here by the handler.
-    pub(super) tunnel: RefCell<Option<Tunnel>>,
+    pub(super) tunnel: RefCell<Option<Box<Tunnel>>>,
     /// When the request in flight looks at its clock, in ms of the worker's clock; 0: never.
     alarm: Cell<u64>,
     /// Coarse time of the last progress, in ms of the worker's clock.
@@ -285,7 +286,7 @@ async fn converse(io: ClientIo, state: &Rc<State>) -> Option<ClientIo> {
     let mut conn = http1::Builder::new()
         .max_buf_size(HEAD_MAX * 2)
         .header_read_timeout(None)
-        .serve_connection(io, service);
+        .serve_connection(TokioIo::new(io), service);
     let exit = poll_fn(|cx| {
         state.register(cx);
         match state.order.replace(Order::None) {
@@ -299,16 +300,19 @@ async fn converse(io: ClientIo, state: &Rc<State>) -> Option<ClientIo> {
     })
     .await;
     let parts = conn.into_parts();
-    let mut io = parts.io;
+    let mut io = parts.io.into_inner();
     match exit {
         Exit::Quiet => {
-            io.prefix = parts.read_buf;
+            if !parts.read_buf.is_empty() {
+                // An empty one would still hold the whole buffer that it was cut from.
+                io.prefix = parts.read_buf;
+            }
             return Some(io);
         }
         Exit::Close => return None,
         Exit::Done(result) => {
             if let Some(tunnel) = state.tunnel.take() {
-                tunnel::run(io.stream, parts.read_buf, tunnel, &state.worker).await;
+                tunnel::run(io.stream, parts.read_buf, *tunnel, &state.worker).await;
                 return None;
             }
             finish(io, state, result.is_err()).await;

@@ -339,12 +339,12 @@ fn switch(
     if settings.expose_headers {
         head.insert(VERSION, version.name_header.clone());
     }
-    exchange.state.tunnel.replace(Some(Tunnel {
+    exchange.state.tunnel.replace(Some(Box::new(Tunnel {
         io,
         read_buf,
         stall: settings.stall,
         guard,
-    }));
+    })));
     Ok(response.map(|()| AnswerBody::empty()))
 }
 
