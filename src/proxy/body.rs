@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::connection::State;
 use super::error::Error;
 use super::upstream::Lease;
+use super::worker::Held;
 use crate::policy::scan::Scanner;
 use crate::telemetry;
 
@@ -67,6 +68,8 @@ pub(super) enum SendBody {
 pub(super) struct Stream {
     /// Read before the upstream was known.
     pub(super) ahead: VecDeque<Bytes>,
+    /// The room these take of the entry's buffer.
+    pub(super) held: Vec<Held>,
     pub(super) incoming: Incoming,
     /// Named entry: goes on checking that this is one JSON object with one `server_name`.
     pub(super) scanner: Option<Box<Scanner>>,
@@ -139,11 +142,16 @@ impl Body for SendBody {
             }
             Self::Stream(stream) => stream,
         };
-        stream.fate.progress.set(Instant::now());
         if let Some(bytes) = stream.ahead.pop_front() {
+            stream.fate.progress.set(Instant::now());
+            if stream.ahead.is_empty() {
+                stream.held.clear();
+            }
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
-        match ready!(Pin::new(&mut stream.incoming).poll_frame(cx)) {
+        let frame = ready!(Pin::new(&mut stream.incoming).poll_frame(cx));
+        stream.fate.progress.set(Instant::now());
+        match frame {
             Some(Ok(frame)) => {
                 let last = stream.incoming.is_end_stream();
                 if let Some(data) = frame.data_ref() {
@@ -296,20 +304,36 @@ impl Upstream {
                 self.timer = None;
                 Poll::Ready(frame.map(|frame| frame.map_err(|_malformed| Cut)))
             }
-            Poll::Pending => {
-                let (stall, deadline) = (self.stall, self.deadline);
-                let timer = self.timer.get_or_insert_with(|| {
-                    let until = Instant::now() + stall;
-                    Box::pin(sleep_until(
-                        deadline.map_or(until, |deadline| until.min(deadline)),
-                    ))
-                });
-                timer.as_mut().poll(cx).map(|()| {
+            Poll::Pending => self.poll_stall(cx),
+        }
+    }
+
+    /// Waits for the upstream, but not forever. While the request's body still moves, the upstream
+    /// may be busy with it.
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let (stall, deadline) = (self.stall, self.deadline);
+        let at = |since: Instant| {
+            let until = since + stall;
+            deadline.map_or(until, |deadline| until.min(deadline))
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(at(Instant::now()))));
+        while timer.as_mut().poll(cx).is_ready() {
+            let moving = self
+                .fate
+                .as_ref()
+                .filter(|fate| !fate.done.get())
+                .map(|fate| at(fate.progress.get()));
+            match moving {
+                Some(later) if later > Instant::now() => timer.as_mut().reset(later),
+                _ => {
                     telemetry::answer_cut("stall or total ran out");
-                    Some(Err(Cut))
-                })
+                    return Poll::Ready(Some(Err(Cut)));
+                }
             }
         }
+        Poll::Pending
     }
 
     fn is_late(&self) -> bool {
@@ -337,6 +361,9 @@ impl Body for AnswerBody {
             Kind::Upstream(upstream) if upstream.broken => Poll::Ready(Some(Err(Cut))),
             Kind::Upstream(upstream) => {
                 let frame = upstream.poll_frame(cx);
+                if let (Poll::Ready(Some(Err(_))), Some(state)) = (&frame, &this.exchange) {
+                    state.cut();
+                }
                 if matches!(frame, Poll::Ready(Some(Err(_)))) {
                     // Hyper drops what it has not flushed when a body fails: it gets a turn, so
                     // that the client sees an answer break off and not a close without one.

@@ -12,26 +12,30 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::connection::{State, Taken};
 use super::framing::Framing;
 
-/// One client's socket.
+/// The most bytes of another protocol that are held while it is not decided.
+const HELD_MAX: usize = 64 * 1024;
+
+/// One client's socket, which stands in the connection's state.
 pub(super) struct ClientIo {
-    pub(super) stream: TcpStream,
     pub(super) framing: Framing,
     /// Read and checked before, to be read again first.
     pub(super) prefix: Bytes,
+    /// Read behind a request that asks to switch protocols: they belong to that protocol, or are
+    /// requests that were not checked yet.
+    pub(super) held: Vec<u8>,
     state: Rc<State>,
 }
 
 impl ClientIo {
-    pub(super) fn new(stream: TcpStream, state: Rc<State>) -> Self {
+    pub(super) fn new(state: Rc<State>) -> Self {
         Self {
-            stream,
             framing: Framing::new(),
             prefix: Bytes::new(),
+            held: Vec::new(),
             state,
         }
     }
@@ -58,49 +62,87 @@ impl AsyncRead for ClientIo {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.framing.is_undecided() && this.prefix.is_empty() {
+            if this.state.owes_answer() {
+                return this.poll_hold(cx);
+            }
+            this.framing.decline_upgrade();
+            let held = std::mem::take(&mut this.held);
+            let passed = this.check(&held);
+            this.prefix = Bytes::copy_from_slice(held.get(..passed).unwrap_or_default());
+        }
         if !this.prefix.is_empty() {
             let ready = this.prefix.split_to(this.prefix.len().min(out.remaining()));
             out.put_slice(&ready);
             return Poll::Ready(Ok(()));
         }
-        if this.framing.is_undecided()
-            && !this.state.owes_answer()
-            && let Err(violation) = this.framing.decline_upgrade()
-        {
-            this.state.violation.set(Some(violation));
-        }
         if this.state.violation.get().is_some() {
             return this.refuse();
         }
         let before = out.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
+        let read = this.state.poll_read(cx, out);
+        this.state
+            .waits_for_body(read.is_pending() && this.framing.in_body());
+        ready!(read)?;
         let bytes = out.filled().get(before..).unwrap_or_default();
         if bytes.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        this.state.on_read();
-        let Err((passed, violation)) = this.framing.check(bytes) else {
-            return Poll::Ready(Ok(()));
-        };
+        let passed = this.check(bytes);
         out.set_filled(before + passed);
-        this.state.violation.set(Some(violation));
-        if passed > 0 {
-            return Poll::Ready(Ok(()));
+        if passed == 0 {
+            return if this.state.violation.get().is_some() {
+                this.refuse()
+            } else {
+                Poll::Pending
+            };
         }
-        let in_its_body = this.framing.in_body() && this.state.owes_answer();
-        this.state.told.set(in_its_body);
-        this.refuse()
+        Poll::Ready(Ok(()))
     }
 }
 
 impl ClientIo {
+    /// Checks bytes that were just read; how many may be passed on. The others are kept, or
+    /// dropped after a violation.
+    fn check(&mut self, bytes: &[u8]) -> usize {
+        let passed = match self.framing.check(bytes) {
+            Ok(passed) => {
+                self.held
+                    .extend_from_slice(bytes.get(passed..).unwrap_or_default());
+                passed
+            }
+            Err((passed, violation)) => {
+                self.state.violation.set(Some(violation));
+                passed
+            }
+        };
+        self.state.on_read(self.framing.between_requests());
+        passed
+    }
+
+    /// Holds what comes while the answer decides about the protocol; sees the client leave.
+    fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut room = [0; 4096];
+        while self.held.len() < HELD_MAX {
+            let mut buf = ReadBuf::new(&mut room);
+            ready!(self.state.poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.held.extend_from_slice(buf.filled());
+        }
+        // The answer wakes this task; the sweep sees a client that leaves.
+        Poll::Pending
+    }
+
     /// Nothing more is read. Requests before the doubt are answered first; their end polls again.
     fn refuse(&self) -> Poll<io::Result<()>> {
-        if self.state.owes_answer() && !self.framing.in_body() {
-            Poll::Pending
-        } else {
-            Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
+        let in_its_body = self.framing.in_body() && self.framing.heads() == self.state.requests();
+        if self.state.owes_answer() && !in_its_body {
+            return Poll::Pending;
         }
+        self.state.told.set(self.state.owes_answer());
+        Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
     }
 }
 
@@ -114,7 +156,7 @@ impl AsyncWrite for ClientIo {
         if this.hold_back(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
-        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        let written = this.state.poll_write(cx, buf);
         this.state.on_write(if written.is_ready() {
             Taken::Some
         } else {
@@ -132,7 +174,7 @@ impl AsyncWrite for ClientIo {
         if bufs.first().is_some_and(|first| this.hold_back(first)) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let written = this.state.poll_write_vectored(cx, bufs);
         this.state.on_write(if written.is_ready() {
             Taken::Some
         } else {
@@ -142,7 +184,7 @@ impl AsyncWrite for ClientIo {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

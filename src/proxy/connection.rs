@@ -6,8 +6,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -18,7 +19,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{
+    AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, Interest, ReadBuf,
+};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
@@ -66,6 +69,16 @@ pub(super) struct State {
     pub(super) told: Cell<bool>,
     /// The status with which hyper refused a head.
     pub(super) refused: Cell<Option<u16>>,
+    /// The client's socket, until the connection ends.
+    stream: RefCell<Option<TcpStream>>,
+    /// How many requests were handed to the handler.
+    requests: Cell<u64>,
+    /// The request in flight came over HTTP/1.0.
+    pub(super) http10: Cell<bool>,
+    /// An answer was cut: the client must not take it for whole.
+    cut: Cell<bool>,
+    /// The client is waited for in the middle of a body.
+    waits_for_body: Cell<bool>,
     /// Both ends of a switched protocol, left here by the handler.
     pub(super) tunnel: RefCell<Option<Box<Tunnel>>>,
     /// When the request in flight looks at its clock, in ms of the worker's clock; 0: never.
@@ -88,7 +101,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(peer: SocketAddr, worker: Rc<Worker>) -> Self {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, worker: Rc<Worker>) -> Self {
         let now = worker.now_ms();
         let peer_text = peer.ip().to_canonical().to_string();
         Self {
@@ -98,6 +111,11 @@ impl State {
             violation: Cell::new(None),
             told: Cell::new(false),
             refused: Cell::new(None),
+            stream: RefCell::new(Some(stream)),
+            requests: Cell::new(0),
+            http10: Cell::new(false),
+            cut: Cell::new(false),
+            waits_for_body: Cell::new(false),
             tunnel: RefCell::new(None),
             alarm: Cell::new(0),
             progress: Cell::new(now),
@@ -113,9 +131,11 @@ impl State {
     }
 
     /// A request begins.
-    pub(super) fn begin(&self) {
+    pub(super) fn begin(&self, http10: bool) {
         self.in_flight.set(true);
         self.owing.set(true);
+        self.requests.set(self.requests.get() + 1);
+        self.http10.set(http10);
     }
 
     /// The body of its answer is gone: sent, cut or never wanted.
@@ -123,15 +143,75 @@ impl State {
         self.in_flight.set(false);
     }
 
+    /// The body of its answer broke off.
+    pub(super) fn cut(&self) {
+        self.cut.set(true);
+    }
+
+    /// How many requests began.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+
+    /// Whether the client is waited for in the middle of a body.
+    pub(super) fn waits_for_body(&self, waits: bool) {
+        self.waits_for_body.set(waits);
+    }
+
+    pub(super) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self.stream.borrow_mut() {
+            Some(stream) => Pin::new(stream).poll_read(cx, out),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut *self.stream.borrow_mut() {
+            Some(stream) => Pin::new(stream).poll_write(cx, buf),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    pub(super) fn poll_write_vectored(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self.stream.borrow_mut() {
+            Some(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    /// Whether the client closed its side, which counts as leaving; seen also behind bytes that
+    /// nobody reads now.
+    fn has_left(&self) -> bool {
+        let stream = self.stream.borrow();
+        let Some(stream) = &*stream else { return false };
+        let mut ready = pin!(stream.ready(Interest::READABLE));
+        let seen = ready.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        matches!(seen, Poll::Ready(Ok(ready)) if ready.is_read_closed() || ready.is_error())
+    }
+
     /// Whether bytes written now belong to an answer.
     pub(super) fn owes_answer(&self) -> bool {
         self.owing.get()
     }
 
-    pub(super) fn on_read(&self) {
+    /// Bytes came; `between` tells whether they end with a request.
+    pub(super) fn on_read(&self, between: bool) {
         let now = self.worker.now_ms();
         self.progress.set(now);
-        if !self.owing.get() && self.head_since.get() == 0 {
+        if self.owing.get() {
+            return;
+        }
+        if between {
+            self.head_since.set(0);
+        } else if self.head_since.get() == 0 {
             self.head_since.set(now);
         }
     }
@@ -195,24 +275,15 @@ impl State {
         }
         let order = if self.owing.get() {
             // While the upstream works, the clocks of the service run.
-            let stuck = quiet >= CLIENT_STALL_MS && self.blocked.get();
-            if stuck { Order::Close } else { Order::None }
+            let waits = self.blocked.get() || self.waits_for_body.get();
+            close_if((waits && quiet >= CLIENT_STALL_MS) || self.has_left())
         } else if self.worker.past_grace() {
             Order::Close
         } else if self.head_since.get() != 0 {
-            let waited = now.saturating_sub(self.head_since.get());
-            if waited >= options.header_timeout_ms {
-                Order::Close
-            } else {
-                Order::None
-            }
-        } else if self.parked.get() {
-            if quiet >= options.idle_timeout_ms {
-                Order::Close
-            } else {
-                Order::None
-            }
-        } else if quiet >= park_after {
+            close_if(now.saturating_sub(self.head_since.get()) >= options.header_timeout_ms)
+        } else if quiet >= options.idle_timeout_ms {
+            Order::Close
+        } else if !self.parked.get() && quiet >= park_after {
             Order::Park
         } else {
             Order::None
@@ -231,11 +302,15 @@ impl State {
     }
 }
 
+fn close_if(late: bool) -> Order {
+    if late { Order::Close } else { Order::None }
+}
+
 /// Serves one connection until it ends.
-pub(super) async fn serve(stream: TcpStream, state: Rc<State>) {
-    let mut io = ClientIo::new(stream, Rc::clone(&state));
+pub(super) async fn serve(state: Rc<State>) {
+    let mut io = ClientIo::new(Rc::clone(&state));
     loop {
-        if io.prefix.is_empty() && !wait_for_data(&io.stream, &state).await {
+        if io.prefix.is_empty() && !wait_for_data(&state).await {
             return;
         }
         // Boxed, so that a quiet connection's task does not hold room for a busy one.
@@ -247,7 +322,7 @@ pub(super) async fn serve(stream: TcpStream, state: Rc<State>) {
 }
 
 /// Waits for the first byte of a request; false when the connection is to end.
-async fn wait_for_data(stream: &TcpStream, state: &State) -> bool {
+async fn wait_for_data(state: &State) -> bool {
     state.parked.set(true);
     let go_on = poll_fn(|cx| {
         state.register(cx);
@@ -255,10 +330,14 @@ async fn wait_for_data(stream: &TcpStream, state: &State) -> bool {
             Order::Close => return Poll::Ready(false),
             Order::Park | Order::None => {}
         }
-        stream.poll_read_ready(cx).map(|ready| ready.is_ok())
+        match &*state.stream.borrow() {
+            Some(stream) => stream.poll_read_ready(cx).map(|ready| ready.is_ok()),
+            None => Poll::Ready(false),
+        }
     })
     .await;
     state.parked.set(false);
+    state.worker.on_busy();
     if go_on && state.head_since.get() == 0 {
         state.head_since.set(state.worker.now_ms());
     }
@@ -279,7 +358,7 @@ async fn converse(io: ClientIo, state: &Rc<State>) -> Option<ClientIo> {
         let state = Rc::clone(state);
         move |req: http::Request<Incoming>| {
             // Not later: hyper reads on before it polls the answer.
-            state.begin();
+            state.begin(req.version() == http::Version::HTTP_10);
             handler::handle(Rc::clone(&worker), Rc::clone(&state), req)
         }
     });
@@ -303,19 +382,21 @@ async fn converse(io: ClientIo, state: &Rc<State>) -> Option<ClientIo> {
     let mut io = parts.io.into_inner();
     match exit {
         Exit::Quiet => {
-            if !parts.read_buf.is_empty() {
-                // An empty one would still hold the whole buffer that it was cut from.
-                io.prefix = parts.read_buf;
-            }
+            // Whatever is left in the buffer are empty lines: no head began. The buffer itself is
+            // let go with it.
+            drop(parts.read_buf);
             return Some(io);
         }
         Exit::Close => return None,
         Exit::Done(result) => {
+            let stream = state.stream.take()?;
             if let Some(tunnel) = state.tunnel.take() {
-                tunnel::run(io.stream, parts.read_buf, *tunnel, &state.worker).await;
-                return None;
+                let mut early = parts.read_buf.to_vec();
+                early.append(&mut io.held);
+                tunnel::run(stream, early.into(), *tunnel, &state.worker).await;
+            } else {
+                finish(stream, &io, state, result.is_err()).await;
             }
-            finish(io, state, result.is_err()).await;
         }
     }
     None
@@ -323,7 +404,14 @@ async fn converse(io: ClientIo, state: &Rc<State>) -> Option<ClientIo> {
 
 /// The end of a connection after its last answer: says what was wrong, then lets the client read
 /// what it was told before the socket closes.
-async fn finish(mut io: ClientIo, state: &State, failed: bool) {
+async fn finish(mut stream: TcpStream, io: &ClientIo, state: &State, failed: bool) {
+    if state.cut.get() && state.http10.get() {
+        // Without a length only a reset tells a broken answer from a whole one.
+        if let Err(error) = stream.set_zero_linger() {
+            tracing::debug!(%error, "a broken answer may look whole");
+        }
+        return;
+    }
     let refusal = match (state.violation.get(), state.refused.get()) {
         (Some(Violation::Malformed(why)), _) => Some(Error::BadRequest(why)),
         (Some(Violation::TooLarge), _) | (None, Some(431 | 414)) => Some(Error::HeadTooLarge),
@@ -333,13 +421,14 @@ async fn finish(mut io: ClientIo, state: &State, failed: bool) {
     let doubt = refusal.is_some();
     if let (Some(error), false) = (refusal, state.told.get() || state.owing.get()) {
         let answer = handler::raw_answer(&error, &state.worker);
-        if io.stream.write_all(&answer).await.is_err() {
+        let told = timeout(LINGER_TIME, stream.write_all(&answer)).await;
+        if !matches!(told, Ok(Ok(()))) {
             return;
         }
     } else if failed && !doubt && !io.framing.in_body() {
         return;
     }
-    if io.stream.shutdown().await.is_err() {
+    if stream.shutdown().await.is_err() {
         return;
     }
     let body_unread = io.framing.in_body() && !doubt;
@@ -350,7 +439,7 @@ async fn finish(mut io: ClientIo, state: &State, failed: bool) {
         Duration::from_millis(20)
     };
     // The client may as well be gone: how the draining ends does not matter.
-    let _drained = timeout(time, drain(&mut io.stream, bytes)).await;
+    let _drained = timeout(time, drain(&mut stream, bytes)).await;
 }
 
 /// Reads and drops up to `most` bytes, so that the close does not reset what was sent.

@@ -1,12 +1,12 @@
 //! Cross-origin requests (WHATWG Fetch, section 3.2): who may read answers, and preflights.
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::body::AnswerBody;
 use crate::model::settings::{Cors, Effective};
@@ -34,10 +34,10 @@ pub(super) fn entry_preflight(
 ) -> Response<AnswerBody> {
     let mut response = no_content();
     let headers = response.headers_mut();
+    mark_entry(defaults, origin, headers);
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, ENTRY_METHODS);
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, ENTRY_HEADERS);
     headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
-    mark_entry(defaults, origin, headers);
     response
 }
 
@@ -92,19 +92,30 @@ fn mark(cors: &Cors, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> b
             origin.filter(|origin| origins.contains(origin)).cloned()
         }
     };
-    let (readable, before) = match allowed {
-        Some(value) => (true, headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, value)),
-        None => (false, headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN)),
-    };
-    if before.is_some() {
-        // The upstream spoke of origins itself: nothing of that stands beside our word.
-        headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
-        headers.remove(ACCESS_CONTROL_EXPOSE_HEADERS);
+    remove_theirs(headers);
+    let readable = allowed.is_some();
+    if let Some(value) = allowed {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, value);
     }
     if origin.is_some() {
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     }
     readable
+}
+
+/// Where we speak of origins, nothing the upstream said of them stands beside it.
+fn remove_theirs(headers: &mut HeaderMap) {
+    let is_theirs = |name: &HeaderName| name.as_str().starts_with("access-control-");
+    if headers.keys().any(is_theirs) {
+        let theirs: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| is_theirs(name))
+            .cloned()
+            .collect();
+        for name in theirs {
+            headers.remove(name);
+        }
+    }
 }
 
 fn no_content() -> Response<AnswerBody> {

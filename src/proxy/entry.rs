@@ -5,13 +5,17 @@
 //! found later leaves the upstream without a complete body.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::HeaderValue;
 use http::request::Parts;
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::body::{Fate, SendBody, Stream, read_failure};
 use super::cors;
@@ -37,7 +41,8 @@ pub(super) async fn serve(
     body: Incoming,
     origin: Option<&HeaderValue>,
 ) -> Outcome {
-    let (name, body) = read(exchange, body).await?;
+    // The room that a whole body takes of the entry's buffer is held until its answer begins.
+    let (name, body, mut held) = read(exchange, body).await?;
     let service = admit(exchange, exchange.table.services.get(&name), &name)?;
     let bound = service.settings.max_body;
     let body = match body {
@@ -52,6 +57,7 @@ pub(super) async fn serve(
             }
             SendBody::Stream(Box::new(Stream {
                 ahead: begun.ahead,
+                held: std::mem::take(&mut held),
                 incoming: begun.incoming,
                 scanner: Some(begun.scanner),
                 bound: Some(("max_body", bound)),
@@ -88,18 +94,17 @@ struct Begun {
 }
 
 /// Reads as much of the body as it takes to know the service.
-async fn read(exchange: &Exchange, mut incoming: Incoming) -> Result<(Box<str>, Body), Error> {
+async fn read(
+    exchange: &Exchange,
+    mut incoming: Incoming,
+) -> Result<(Box<str>, Body, Vec<Held>), Error> {
     let declared = incoming.size_hint().exact();
     let first = next(exchange, &mut incoming).await?;
     if declared.is_some_and(|length| length <= WHOLE_MAX) && incoming.is_end_stream() {
         // Most bodies: small, and here in one piece.
         let whole = first.unwrap_or_default();
-        let bound = exchange.table.defaults.max_body.max(WHOLE_MAX);
-        if whole.len() as u64 > bound {
-            return Err(Error::BodyTooLarge("max_body", bound));
-        }
         let name = scan::name_of(&whole).map_err(refuse)?.into();
-        return Ok((name, Body::Whole(whole)));
+        return Ok((name, Body::Whole(whole), Vec::new()));
     }
     Box::pin(read_on(exchange, incoming, first)).await
 }
@@ -108,7 +113,7 @@ async fn read_on(
     exchange: &Exchange,
     mut incoming: Incoming,
     first: Option<Bytes>,
-) -> Result<(Box<str>, Body), Error> {
+) -> Result<(Box<str>, Body, Vec<Held>), Error> {
     let bound = exchange.table.defaults.max_body;
     let mut scanner = Box::new(Scanner::new());
     let mut ahead = VecDeque::new();
@@ -125,25 +130,22 @@ async fn read_on(
         );
         scanner.feed(&bytes).map_err(refuse)?;
         ahead.push_back(bytes);
+        let name = scanner.server_name();
+        if name.is_none() && seen > bound {
+            return Err(Error::BodyTooLarge("max_body", bound));
+        }
         if incoming.is_end_stream() {
             break;
         }
-        if seen > WHOLE_MAX
-            && let Some(name) = scanner.server_name()
-        {
+        if let (Some(name), true) = (name, seen > WHOLE_MAX) {
             let name = name.into();
-            return Ok((
-                name,
-                Body::Begun(Begun {
-                    ahead,
-                    incoming,
-                    scanner,
-                    seen,
-                }),
-            ));
-        }
-        if seen > bound {
-            return Err(Error::BodyTooLarge("max_body", bound));
+            let begun = Begun {
+                ahead,
+                incoming,
+                scanner,
+                seen,
+            };
+            return Ok((name, Body::Begun(begun), held));
         }
         chunk = next(exchange, &mut incoming).await?;
     }
@@ -152,17 +154,23 @@ async fn read_on(
         .server_name()
         .ok_or(Error::InvalidInput("server_name is missing"))?
         .into();
-    let whole: Vec<u8> = ahead
-        .iter()
-        .flat_map(|bytes| bytes.iter().copied())
-        .collect();
-    Ok((name, Body::Whole(Bytes::from(whole))))
+    let whole = match ahead.pop_front() {
+        Some(only) if ahead.is_empty() => only,
+        first => {
+            let mut whole = Vec::with_capacity(usize::try_from(seen).unwrap_or_default());
+            for bytes in first.into_iter().chain(ahead) {
+                whole.extend_from_slice(&bytes);
+            }
+            Bytes::from(whole)
+        }
+    };
+    Ok((name, Body::Whole(whole), held))
 }
 
 /// The next bytes of the body, `None` at its end.
 async fn next(exchange: &Exchange, incoming: &mut Incoming) -> Result<Option<Bytes>, Error> {
     loop {
-        match incoming.frame().await {
+        match frame(exchange, incoming).await? {
             None => return Ok(None),
             Some(Err(_)) => return Err(read_failure(&exchange.state)),
             Some(Ok(frame)) => {
@@ -173,6 +181,25 @@ async fn next(exchange: &Exchange, incoming: &mut Incoming) -> Result<Option<Byt
             }
         }
     }
+}
+
+/// The next frame; a client may pause no longer than `stall` of the defaults. Most frames are here
+/// before anybody looks at the clock.
+async fn frame(
+    exchange: &Exchange,
+    incoming: &mut Incoming,
+) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Error> {
+    let mut frame = pin!(incoming.frame());
+    let here = poll_fn(|cx| match frame.as_mut().poll(cx) {
+        Poll::Ready(frame) => Poll::Ready(Some(frame)),
+        Poll::Pending => Poll::Ready(None),
+    });
+    if let Some(frame) = here.await {
+        return Ok(frame);
+    }
+    let stall = exchange.table.defaults.stall;
+    let come = exchange.state.before(Instant::now() + stall, frame).await;
+    come.ok_or(Error::BodyStalled(stall))
 }
 
 /// What the client is told about a body that is not what it should be.

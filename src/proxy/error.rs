@@ -31,6 +31,8 @@ pub(super) enum Error {
     BadTarget,
     /// No route takes this request.
     NoRoute,
+    /// The client paused in the middle of its body for longer than `stall`: 408.
+    BodyStalled(Duration),
     /// The body is larger than this setting allows.
     BodyTooLarge(&'static str, u64),
     /// No connection could be made, with the reason of the last attempt.
@@ -63,6 +65,7 @@ struct Outside {
 }
 
 impl Error {
+    #[expect(clippy::too_many_lines, reason = "one row for each way to end badly")]
     fn outside(&self) -> Outside {
         let (status, code, msg) = match self {
             Self::InvalidJson(why) => (400, "invalid_json", format!("Invalid JSON format: {why}")),
@@ -80,6 +83,11 @@ impl Error {
                 431,
                 "bad_request",
                 "Bad Request: the request head is too large".to_owned(),
+            ),
+            Self::BodyStalled(length) => (
+                408,
+                "bad_request",
+                format!("Bad Request: stall of {length:?} ran out while the body was awaited"),
             ),
             Self::BadTarget => (
                 400,
@@ -166,7 +174,7 @@ impl Error {
     pub(super) fn closes(&self) -> bool {
         matches!(
             self,
-            Self::BadRequest(_) | Self::HeadTooLarge | Self::Draining
+            Self::BadRequest(_) | Self::HeadTooLarge | Self::BodyStalled(_) | Self::Draining
         )
     }
 }

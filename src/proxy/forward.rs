@@ -60,7 +60,7 @@ pub(super) async fn forward(
     } = call;
     let settings = &service.settings;
     let upgrade = match (&path, &body) {
-        (Some(_), SendBody::Empty) => headers::wanted_upgrade(&parts.headers),
+        (Some(_), SendBody::Empty) => headers::wanted_upgrade(&parts),
         _ => None,
     };
     let fate = body.fate();
@@ -109,14 +109,7 @@ impl Attempt<'_> {
         };
         let (mut tried, mut last, mut unsent) = (Vec::new(), None, 0);
         while let Some((version, endpoint)) = self.next(chosen, &tried) {
-            let mut lease = match upstream::lend(
-                &self.exchange.worker,
-                endpoint,
-                self.settings,
-                patience,
-            )
-            .await
-            {
+            let mut lease = match self.lend(endpoint, patience).await? {
                 Ok(lease) => lease,
                 Err(error) => {
                     tried.push(endpoint.pool);
@@ -150,6 +143,21 @@ impl Attempt<'_> {
             patience = Patience::Fresh;
         }
         Err(last.unwrap_or(Error::NoEndpoint))
+    }
+
+    /// A connection to the endpoint, within what `total` leaves.
+    async fn lend(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        patience: Patience,
+    ) -> Result<Result<Lease, ConnectError>, Error> {
+        let worker = &self.exchange.worker;
+        let lending = upstream::lend(worker, endpoint, self.settings, patience);
+        let (Some(deadline), Some(total)) = (self.deadline, self.settings.total) else {
+            return Ok(lending.await);
+        };
+        let lent = self.exchange.state.before(deadline, pin!(lending)).await;
+        lent.ok_or(Error::UpstreamTimeout("total", total))
     }
 
     /// The next endpoint nobody tried: of the chosen version, then of the others.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::header::{CONNECTION, HOST};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderValue, Method, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -17,6 +17,7 @@ use super::error::Error;
 use super::headers::{self, REQUEST_ID};
 use super::worker::{View, Worker};
 use super::{cors, entry, routed};
+use crate::model::settings::Effective;
 use crate::model::table::Service;
 
 /// What every step of one request knows.
@@ -31,17 +32,20 @@ pub(super) struct Exchange {
     pub(super) host: Option<HeaderValue>,
 }
 
-/// An error, and the service's name as far as it was known.
+/// An error, and what was known of the service.
 pub(super) struct Failure {
     pub(super) error: Error,
-    pub(super) service: Box<str>,
+    name: Box<str>,
+    /// The settings of the service, where it was found.
+    settings: Option<Arc<Effective>>,
 }
 
 impl Failure {
     pub(super) fn of(service: &Service, error: Error) -> Self {
         Self {
             error,
-            service: service.name.as_str().into(),
+            name: service.name.as_str().into(),
+            settings: Some(Arc::clone(&service.settings)),
         }
     }
 }
@@ -50,7 +54,8 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self {
             error,
-            service: "".into(),
+            name: "".into(),
+            settings: None,
         }
     }
 }
@@ -92,16 +97,16 @@ pub(super) async fn handle(
     let mut response = outcome.unwrap_or_else(|failure| {
         close |= failure.error.closes();
         let id = exchange.request_id.to_str().unwrap_or_default();
-        failure.error.tell(&failure.service, id);
+        failure.error.tell(&failure.name, id);
         let mut answer = failure
             .error
-            .answer(&failure.service, exchange.started.elapsed());
-        if named {
-            cors::mark_entry(
-                &exchange.table.defaults,
-                origin.as_ref(),
-                answer.headers_mut(),
-            );
+            .answer(&failure.name, exchange.started.elapsed());
+        let marked = answer.headers_mut();
+        match (&failure.settings, named) {
+            (Some(settings), true) => cors::mark_entry(settings, origin.as_ref(), marked),
+            (None, true) => cors::mark_entry(&exchange.table.defaults, origin.as_ref(), marked),
+            (Some(settings), false) => cors::mark_routed(settings, origin.as_ref(), marked),
+            (None, false) => {}
         }
         answer
     });
@@ -120,6 +125,9 @@ fn check_head(exchange: &mut Exchange, parts: &Parts) -> Result<(), Error> {
         Some(authority) => Some(authority_header(authority)?),
         None => parts.headers.get(HOST).cloned(),
     };
+    if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
+        return Err(Error::BadRequest("the target's scheme is not http"));
+    }
     let path = parts.uri.path();
     // RFC 9112 section 3.2.4: only OPTIONS may ask for everything.
     let everything = path == "*" && parts.method == Method::OPTIONS;
@@ -148,7 +156,8 @@ pub(super) fn admit<'t>(
 ) -> Result<&'t Arc<Service>, Failure> {
     let failure = |error| Failure {
         error,
-        service: name.into(),
+        name: name.into(),
+        settings: service.map(|service| Arc::clone(&service.settings)),
     };
     let table = &exchange.table;
     if !table.loaded {
@@ -170,9 +179,10 @@ pub(super) fn admit<'t>(
 /// The headers that every answer carries.
 fn finish_head(exchange: &Exchange, response: &mut Response<AnswerBody>, close: bool) {
     *response.version_mut() = Version::HTTP_11;
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let answer = response.headers_mut();
     answer.insert(REQUEST_ID, exchange.request_id.clone());
-    if close {
+    if close && !switches {
         answer.insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }

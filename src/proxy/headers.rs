@@ -1,7 +1,8 @@
 //! What happens to headers on their way: those of one hop stay there, ours are set.
 
 use http::header::{CONNECTION, HOST, TE, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::connection::State;
 use super::upstream::Asking;
@@ -97,18 +98,18 @@ pub(super) fn upward(asking: &Asking<'_>, mut emit: impl FnMut(&str, &[u8])) {
                     .any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
                 continue;
             }
-            "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "forwarded" => {
-                forwarded.see(text, value, origin);
-                if text != "forwarded" || !forwarded.trusted {
+            _ if text.starts_with("x-forwarded-") || text == "forwarded" => {
+                let known = forwarded.see(text, value, origin);
+                if known || !forwarded.trusted {
                     continue;
                 }
             }
-            "traceparent" => traced = true,
             _ => {}
         }
         if stays_on_this_hop(name) || named.contains(name) || removed(text) {
             continue;
         }
+        traced |= text == TRACEPARENT;
         emit(text, value.as_bytes());
     }
     let mut ours = |name: &str, value: &[u8]| {
@@ -140,7 +141,8 @@ struct Forwarded<'a> {
 }
 
 impl<'a> Forwarded<'a> {
-    fn see(&mut self, name: &str, value: &'a HeaderValue, origin: &Origin<'_>) {
+    /// Whether the header is one of those that are written anew.
+    fn see(&mut self, name: &str, value: &'a HeaderValue, origin: &Origin<'_>) -> bool {
         if !self.seen {
             self.seen = true;
             let peer = origin.state.peer.ip().to_canonical();
@@ -151,18 +153,16 @@ impl<'a> Forwarded<'a> {
                 .iter()
                 .any(|net| net.contains(&peer));
         }
-        if !self.trusted {
-            return;
-        }
         match name {
-            FORWARDED_FOR => {
+            FORWARDED_FOR if self.trusted => {
                 self.chain.extend_from_slice(value.as_bytes());
                 self.chain.extend_from_slice(b", ");
             }
-            FORWARDED_PROTO => self.proto = Some(value),
-            FORWARDED_HOST => self.host = Some(value),
-            _ => {}
+            FORWARDED_PROTO if self.trusted => self.proto = Some(value),
+            FORWARDED_HOST if self.trusted => self.host = Some(value),
+            _ => return false,
         }
+        true
     }
 
     fn tell(mut self, origin: &Origin<'_>, emit: &mut impl FnMut(&str, &[u8])) {
@@ -208,7 +208,12 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// The protocol a client asks to switch to, where that may be passed on.
-pub(super) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn wanted_upgrade(parts: &Parts) -> Option<HeaderValue> {
+    // HTTP/1.0 knows none (RFC 9110 section 7.8).
+    if parts.version < Version::HTTP_11 {
+        return None;
+    }
+    let headers = &parts.headers;
     let protocol = headers.get(UPGRADE)?;
     let asked = named_by_connection(headers).contains(&UPGRADE);
     // h2c would carry requests past the routing.

@@ -3,16 +3,15 @@
 //! Each thread has sockets of its own for the same addresses (`SO_REUSEPORT`): the kernel deals
 //! connections out, and no thread ever waits for another.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::connection::{self, State};
@@ -23,7 +22,7 @@ const BACKLOG: i32 = 4_096;
 /// The most connections one thread holds; more wait in the kernel.
 const CONNECTIONS_MAX: usize = 250_000;
 /// How often each thread looks at its connections.
-const SWEEP_EVERY: Duration = Duration::from_millis(100);
+const SWEEP_EVERY: Duration = Duration::from_millis(50);
 /// How long a quiet peer may be before the kernel asks whether it is still there.
 const KEEPALIVE: Duration = Duration::from_mins(1);
 
@@ -93,15 +92,17 @@ pub(super) async fn run(
             tokio::task::spawn_local(accept_all(Rc::clone(&worker), Rc::clone(listener)))
         })
         .collect();
-    let sweeper = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+    let sweeper = tokio::task::spawn_local(unconstrained(sweep(Rc::clone(&worker))));
     // The sender lives as long as the process serves: an error means stop as well.
     let _stopped = stop.wait_for(|stop| *stop).await;
     for task in tasks {
         task.abort();
+        // It held the listener until now.
+        let _aborted = task.await;
     }
     worker.drain();
-    for listener in accepting {
-        empty_queue(&worker, &listener).await;
+    for listener in accepting.into_iter().filter_map(Rc::into_inner) {
+        empty_queue(&worker, listener);
     }
     let deadline = Instant::now() + drain_timeout;
     while worker.connections() > 0 && Instant::now() < deadline {
@@ -137,29 +138,38 @@ async fn accept_all(worker: Rc<Worker>, listener: Rc<TcpListener>) {
     }
 }
 
-/// Takes what the kernel already accepted, so that closing the socket loses nobody.
-async fn empty_queue(worker: &Rc<Worker>, listener: &TcpListener) {
+/// Takes what the kernel already accepted, so that closing the socket loses nobody. Asked without
+/// the runtime, which would stop after its share of work or before it heard of the last ones.
+fn empty_queue(worker: &Rc<Worker>, listener: TcpListener) {
+    let Ok(socket) = listener.into_std() else {
+        return;
+    };
     loop {
-        let next = poll_fn(|cx| match listener.poll_accept(cx) {
-            Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
-            Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
-        });
-        match next.await {
-            Some((stream, peer)) => begin(worker, stream, peer),
-            None => return,
+        match socket.accept() {
+            Ok((stream, peer)) => {
+                let ready = stream
+                    .set_nonblocking(true)
+                    .and_then(|()| TcpStream::from_std(stream));
+                match ready {
+                    Ok(stream) => begin(worker, stream, peer),
+                    Err(error) => tracing::warn!(%error, "an accepted connection cannot be used"),
+                }
+            }
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(_empty) => return,
         }
     }
 }
 
 fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
-    let state = Rc::new(State::new(peer, Rc::clone(worker)));
+    let state = Rc::new(State::new(stream, peer, Rc::clone(worker)));
     let number = worker.remember(&state);
     let place = Place {
         worker: Rc::clone(worker),
         number,
     };
     tokio::task::spawn_local(async move {
-        connection::serve(stream, state).await;
+        connection::serve(state).await;
         drop(place);
     });
 }

@@ -106,6 +106,7 @@ fn send_body(
     }
     Ok(SendBody::Stream(Box::new(Stream {
         ahead: VecDeque::new(),
+        held: Vec::new(),
         incoming,
         scanner: None,
         bound: max_stream.map(|bound| ("max_stream", bound)),

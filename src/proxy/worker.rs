@@ -21,7 +21,7 @@ use crate::model::table::Table;
 /// For how long after a drain began requests on kept connections are still answered.
 const GRACE_MS: u64 = 1_000;
 
-/// After so many new connections the quiet ones give their buffers back at once.
+/// After so many connections got busy the quiet ones give their buffers back at once.
 const CROWD: u64 = 64;
 
 /// What the data plane is told once.
@@ -63,6 +63,7 @@ pub(super) struct Worker {
     cut: Notify,
     connections: RefCell<HashMap<u64, Rc<State>>>,
     next_connection: Cell<u64>,
+    awakened: Cell<u64>,
     ids: Cell<(u64, u64)>,
 }
 
@@ -88,6 +89,7 @@ impl Worker {
             cut: Notify::new(),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
+            awakened: Cell::new(0),
             ids: Cell::new((random.hash_one(1), random.hash_one(2))),
         })
     }
@@ -134,11 +136,16 @@ impl Worker {
         self.connections
             .borrow_mut()
             .insert(number, Rc::clone(state));
-        if number.is_multiple_of(CROWD) {
-            // Many new connections: those that are quiet make room at once.
+        number
+    }
+
+    /// A quiet connection gets busy. Where many do at once, those that are quiet again make room.
+    pub(super) fn on_busy(&self) {
+        let awakened = self.awakened.get() + 1;
+        self.awakened.set(awakened % CROWD);
+        if awakened == CROWD {
             self.look_around(0);
         }
-        number
     }
 
     pub(super) fn forget(&self, number: u64) {
@@ -168,6 +175,7 @@ impl Worker {
 
     /// From now on answers end their connections.
     pub(super) fn drain(&self) {
+        self.now.set(self.ms_at(Instant::now()));
         self.draining.set(Some(self.now.get()));
     }
 

@@ -77,8 +77,8 @@ pub(super) struct Framing {
     lines: usize,
     empty_lines: usize,
     extensions: usize,
-    /// Bytes came while it was undecided whose they are.
-    early: bool,
+    /// Complete heads so far.
+    heads: u64,
 }
 
 impl Framing {
@@ -91,7 +91,7 @@ impl Framing {
             lines: 0,
             empty_lines: 0,
             extensions: 0,
-            early: false,
+            heads: 0,
         }
     }
 
@@ -119,38 +119,35 @@ impl Framing {
         matches!(self.at, At::Undecided)
     }
 
-    /// The upgrade was declined: requests go on, unless bytes of the other protocol came early.
-    pub(super) fn decline_upgrade(&mut self) -> Result<(), Violation> {
-        if self.early {
-            return Err(Violation::Malformed(
-                "bytes of another protocol before the switch",
-            ));
-        }
+    /// The upgrade was declined: what comes now are requests again.
+    pub(super) fn decline_upgrade(&mut self) {
         self.begin();
-        Ok(())
     }
 
-    /// Checks the next bytes. In case of a violation the first number of bytes, which belong to
-    /// complete requests before, may still be passed on.
-    pub(super) fn check(&mut self, bytes: &[u8]) -> Result<(), (usize, Violation)> {
+    /// How many heads were complete so far.
+    pub(super) fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// Checks the next bytes; how many may be passed on. All, unless the protocol may be switched:
+    /// then those behind the head that asked wait for the answer. In case of a violation those that
+    /// belong to complete requests before may still be passed on.
+    pub(super) fn check(&mut self, bytes: &[u8]) -> Result<usize, (usize, Violation)> {
         let mut rest = bytes;
         let mut passed = 0;
-        while !rest.is_empty() {
+        while !rest.is_empty() && !self.is_undecided() {
             let taken = self.step(rest).map_err(|violation| (passed, violation))?;
             rest = rest.get(taken..).unwrap_or_default();
-            if self.between_requests() || self.is_undecided() {
+            if self.between_requests() {
                 passed = bytes.len() - rest.len();
             }
         }
-        Ok(())
+        Ok(bytes.len() - rest.len())
     }
 
     fn step(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
         match &mut self.at {
-            At::Undecided => {
-                self.early = true;
-                Ok(bytes.len())
-            }
+            At::Undecided => Ok(0),
             At::Body(left) => {
                 let taken = take(left, bytes.len());
                 if *left == 0 {
@@ -322,6 +319,7 @@ impl Framing {
 
     fn on_head_end(&mut self) -> Result<(), Violation> {
         let head = std::mem::take(&mut self.head);
+        self.heads += 1;
         if head.hosts > 1 {
             return Err(Violation::Malformed("Host twice"));
         }
@@ -400,7 +398,6 @@ impl Framing {
     fn begin(&mut self) {
         self.at = At::Start;
         (self.bytes, self.lines, self.empty_lines, self.extensions) = (0, 0, 0, 0);
-        self.early = false;
         if self.line.capacity() > 1024 {
             self.line = Vec::new();
         }

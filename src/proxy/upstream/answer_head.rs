@@ -126,7 +126,9 @@ fn parse(bytes: &Bytes, method: &Method) -> Result<Head, Broken> {
     {
         response.extensions_mut().insert(reason);
     }
-    let keep_alive = !framing.close && (!http10 || framing.keep_alive);
+    // A 204 that announces a body may send it: those bytes would pass for the next answer.
+    let honest = status != StatusCode::NO_CONTENT || !(framing.chunked || framing.length > Some(0));
+    let keep_alive = honest && !framing.close && (!http10 || framing.keep_alive);
     Ok(Head {
         response,
         length,

@@ -63,7 +63,7 @@ async fn dial(
     let (tcp, address) = connect(worker, &target.host, target.port, settings).await?;
     tcp.set_nodelay(true)?;
     let io = if target.tls {
-        tls::wrap(&worker.tls, &settings.transport, &target.host, tcp).await?
+        tls::wrap(worker, &settings.transport, &target.host, tcp).await?
     } else {
         MaybeHttpsStream::Http(TokioIo::new(tcp))
     };

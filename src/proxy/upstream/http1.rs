@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::Method;
 use http_body::{Body as _, Frame};
+use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio_util::io::poll_read_buf;
@@ -57,13 +58,47 @@ pub(super) enum SendFailure {
 
 /// A connection.
 pub(super) struct Http1 {
-    io: TokioIo<UpstreamIo>,
+    socket: Socket,
     read: BytesMut,
     out: Outbound,
     inbound: Inbound,
     keep_alive: bool,
     /// The address it leads to.
     pub(super) address: IpAddr,
+}
+
+/// The socket. When it is dropped in the middle of an exchange it is reset: the upstream shall
+/// notice at once that nobody waits any more, also behind bytes that it did not read.
+struct Socket {
+    io: Option<TokioIo<UpstreamIo>>,
+    busy: bool,
+}
+
+impl Socket {
+    fn io(&mut self) -> Pin<&mut TokioIo<UpstreamIo>> {
+        let io = self.io.as_mut();
+        Pin::new(io.expect("the socket stays until the protocol is switched"))
+    }
+
+    fn take(&mut self) -> UpstreamIo {
+        let io = self.io.take();
+        io.expect("the protocol is switched once").into_inner()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let Some(io) = self.io.as_ref().filter(|_| self.busy) else {
+            return;
+        };
+        let tcp = match io.inner() {
+            MaybeHttpsStream::Http(tcp) => tcp.inner(),
+            MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
+        };
+        if let Err(error) = tcp.set_zero_linger() {
+            tracing::debug!(%error, "an upstream may notice late that nobody waits");
+        }
+    }
 }
 
 /// The request on its way.
@@ -111,7 +146,10 @@ impl Http1 {
             state: Progress::Done,
         };
         Self {
-            io: TokioIo::new(io),
+            socket: Socket {
+                io: Some(TokioIo::new(io)),
+                busy: false,
+            },
             read: BytesMut::new(),
             out,
             inbound: Inbound::Idle,
@@ -125,9 +163,7 @@ impl Http1 {
         let mut byte = [0; 1];
         let mut buf = ReadBuf::new(&mut byte);
         let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.io)
-            .poll_read(&mut cx, &mut buf)
-            .is_pending()
+        self.socket.io().poll_read(&mut cx, &mut buf).is_pending()
     }
 
     /// Begins an exchange with a written head.
@@ -143,6 +179,7 @@ impl Http1 {
             _ => {}
         }
         out.body = body;
+        self.socket.busy = true;
         self.inbound = Inbound::Idle;
     }
 
@@ -194,7 +231,7 @@ impl Http1 {
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
+            ready!(self.socket.io().poll_read(cx, &mut buf))?;
             let bytes = buf.filled();
             if self.read.is_empty() {
                 self.read = BytesMut::from(bytes);
@@ -242,7 +279,7 @@ impl Http1 {
                 ready!(self.poll_first(cx))
             } else {
                 self.read.reserve(most);
-                ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.read))
+                ready!(poll_read_buf(self.socket.io(), cx, &mut self.read))
             };
             match read {
                 Ok(1..) => {}
@@ -287,24 +324,23 @@ impl Http1 {
         }
     }
 
-    /// Whether the connection may serve another request.
-    pub(super) fn reusable(&self) -> bool {
-        self.keep_alive
-            && self.is_done()
-            && self.out.state == Progress::Done
-            && self.read.is_empty()
+    /// Whether the connection may serve another request; its exchange is over.
+    pub(super) fn reusable(&mut self) -> bool {
+        let whole = self.is_done() && self.out.state == Progress::Done && self.read.is_empty();
+        self.socket.busy &= !whole;
+        whole && self.keep_alive
     }
 
     /// The socket after a switch of protocols, and what was read of the new one.
-    pub(super) fn into_switched(self) -> (UpstreamIo, Bytes) {
-        (self.io.into_inner(), self.read.freeze())
+    pub(super) fn into_switched(mut self) -> (UpstreamIo, Bytes) {
+        (self.socket.take(), self.read.freeze())
     }
 
     /// Writes as much of the request as the socket takes.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendFailure>> {
         while self.out.state == Progress::Going {
             if self.out.has_bytes() {
-                match ready!(self.out.poll_write(cx, &mut self.io)) {
+                match ready!(self.out.poll_write(cx, self.socket.io())) {
                     Ok(()) => continue,
                     Err(_) if !self.out.written => {
                         return Poll::Ready(Err(SendFailure::Unsent(std::mem::take(
@@ -334,16 +370,16 @@ impl Outbound {
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        io: &mut TokioIo<UpstreamIo>,
+        mut io: Pin<&mut TokioIo<UpstreamIo>>,
     ) -> Poll<io::Result<()>> {
         let head = self.buf.get(self.at..).unwrap_or_default();
         let written = if self.data.is_empty() && self.tail.is_empty() {
-            ready!(Pin::new(&mut *io).poll_write(cx, head))?
+            ready!(io.as_mut().poll_write(cx, head))?
         } else if head.is_empty() && self.tail.is_empty() {
-            ready!(Pin::new(&mut *io).poll_write(cx, &self.data))?
+            ready!(io.as_mut().poll_write(cx, &self.data))?
         } else {
             let parts = [head, &self.data, self.tail].map(IoSlice::new);
-            ready!(Pin::new(&mut *io).poll_write_vectored(cx, &parts))?
+            ready!(io.as_mut().poll_write_vectored(cx, &parts))?
         };
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -359,7 +395,7 @@ impl Outbound {
             self.buf.clear();
             self.at = 0;
             // TLS holds records back until it is told.
-            return Pin::new(io).poll_flush(cx);
+            return io.poll_flush(cx);
         }
         Poll::Ready(Ok(()))
     }

@@ -21,24 +21,33 @@ use tower_service::Service;
 
 use super::UpstreamIo;
 use crate::model::settings::Transport;
+use crate::proxy::worker::Worker;
 
 /// The most TLS set-ups one thread remembers.
 const CONFIGS_MAX: usize = 1_000;
+/// How long a set-up serves before its `tls_ca` file is read again: files are renewed.
+const FRESH_MS: u64 = 60_000;
 
 /// TLS set-ups of this thread, by transport.
 #[derive(Default)]
 pub(in crate::proxy) struct TlsConfigs {
-    made: RefCell<HashMap<Transport, Arc<ClientConfig>>>,
+    made: RefCell<HashMap<Transport, Made>>,
+}
+
+/// A set-up, and when it was made.
+struct Made {
+    config: Arc<ClientConfig>,
+    at: u64,
 }
 
 /// Speaks TLS over a connected socket; the certificate must name `host`, or `tls_name`.
 pub(super) async fn wrap(
-    configs: &TlsConfigs,
+    worker: &Worker,
     transport: &Transport,
     host: &str,
     tcp: TcpStream,
 ) -> io::Result<UpstreamIo> {
-    let config = configs.get(transport).await?;
+    let config = worker.tls.get(transport, worker.now_ms()).await?;
     let name = transport.tls_name.as_deref().unwrap_or(host);
     let authority = if name.contains(':') {
         format!("[{name}]")
@@ -64,9 +73,11 @@ pub(super) fn chose_http2(io: &UpstreamIo) -> bool {
 }
 
 impl TlsConfigs {
-    async fn get(&self, transport: &Transport) -> io::Result<Arc<ClientConfig>> {
-        if let Some(config) = self.made.borrow().get(transport) {
-            return Ok(Arc::clone(config));
+    async fn get(&self, transport: &Transport, now: u64) -> io::Result<Arc<ClientConfig>> {
+        if let Some(made) = self.made.borrow().get(transport)
+            && now.saturating_sub(made.at) < FRESH_MS
+        {
+            return Ok(Arc::clone(&made.config));
         }
         let pem = match &transport.tls_ca {
             Some(path) => Some(
@@ -81,7 +92,11 @@ impl TlsConfigs {
         if made.len() >= CONFIGS_MAX {
             made.clear();
         }
-        made.insert(transport.clone(), Arc::clone(&config));
+        let entry = Made {
+            config: Arc::clone(&config),
+            at: now,
+        };
+        made.insert(transport.clone(), entry);
         Ok(config)
     }
 }
