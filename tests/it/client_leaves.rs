@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::client::{Client, post};
 use crate::support::gateway::Gateway;
-use crate::support::secs;
 use crate::support::upstream::{Connection, Upstream};
+use crate::support::{eventually, secs};
 
 /// The contract says 100 ms; a busy machine gets more.
 const LIMIT: Duration = secs(2);
@@ -150,6 +150,63 @@ fn in_the_middle_of_an_upload() {
             "{}",
             leaves(&format!("{target}: uploading"), &heard, || drop(client))
         );
+    }
+}
+
+/// A gateway before an upstream that takes the head of a request and nothing more.
+fn deaf_scene() -> (Gateway, Upstream) {
+    let upstream = Upstream::start(|connection| {
+        connection.read_head().expect("a head");
+        std::thread::sleep(secs(5));
+    });
+    let gateway = Gateway::start(&[
+        ("endpoints:s", &upstream.url("/"), "base"),
+        ("route:r", "service", "s"),
+        ("route:r", "path", "/r/"),
+    ]);
+    (gateway, upstream)
+}
+
+/// Waits until nothing is in flight any more; says how long that took.
+#[track_caller]
+fn is_given_up(phase: &str, gateway: &Gateway, left: Instant) -> String {
+    eventually("the request is given up", LIMIT, || {
+        (gateway.in_flight("s") == 0).then_some(())
+    });
+    format!("{phase}: {:?}", left.elapsed())
+}
+
+#[test]
+fn by_a_reset_in_the_middle_of_an_upload_that_the_upstream_does_not_take() {
+    let (gateway, _upstream) = deaf_scene();
+    let mut client = client_that_sent(&gateway, upload_head("/r/", 1_000_000_000));
+    client.send_until_blocked(&[b'x'; 16 * 1024], Duration::from_millis(300));
+    assert_eq!(gateway.in_flight("s"), 1);
+    let left = Instant::now();
+    client.reset();
+    println!("{}", is_given_up("uploading, held up", &gateway, left));
+}
+
+#[test]
+fn behind_a_second_request_that_waits_for_the_first() {
+    let request = "GET /r/ HTTP/1.1\r\nhost: h\r\n\r\n";
+    for together in [true, false] {
+        let (gateway, _upstream) = deaf_scene();
+        let first = if together {
+            request.repeat(2)
+        } else {
+            request.to_owned()
+        };
+        let mut client = client_that_sent(&gateway, first);
+        eventually("it is in flight", secs(5), || {
+            (gateway.in_flight("s") == 1).then_some(())
+        });
+        if !together {
+            client.send(request);
+        }
+        let left = Instant::now();
+        drop(client);
+        println!("{}", is_given_up("pipelined", &gateway, left));
     }
 }
 

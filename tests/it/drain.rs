@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::load::{Answer, Caller, Load, get, named, serving};
+use crate::support::load::{Answer, Caller, Closed, Load, get, named, serving};
 use crate::support::redis::{Redis, free_port};
 use crate::support::site::{Site, options};
 use crate::support::upstream::{Gate, Upstream};
@@ -20,11 +20,10 @@ fn is_ok(answer: &Answer) -> Result<(), String> {
     ok.then_some(()).ok_or("not served".to_owned())
 }
 
-/// Steady load on kept connections, and on new ones.
+/// Steady load on kept connections, for as long as they are kept.
 fn load(address: SocketAddr) -> Load {
-    let closing = b"GET /r/x HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".to_vec();
-    let requests = vec![named("a"), get("/r/x"), closing.clone(), closing];
-    let load = Load::start(address, requests, is_ok);
+    let requests = vec![named("a"), named("a"), get("/r/x"), get("/r/y")];
+    let load = Load::start_with(address, requests, Closed::End, is_ok);
     load.await_more(200);
     load
 }
@@ -62,6 +61,20 @@ fn in_flight(address: SocketAddr, request: &[u8], upstream: &Upstream) -> Caller
         (upstream.connections() > before).then_some(())
     });
     caller
+}
+
+#[test]
+fn a_drain_under_load_loses_no_request() {
+    for _ in 0..3 {
+        let (one, _) = serving("one");
+        let redis = redis_with(&one);
+        let mut site = Site::start(&redis);
+        let load = load(site.address);
+        site.begin_drain();
+        let tally = load.wait();
+        assert_eq!(tally.failures, [""; 0], "of {}", tally.requests);
+        site.await_end(SOON);
+    }
 }
 
 #[test]
@@ -185,6 +198,21 @@ fn at(port: u16) -> SocketAddr {
 }
 
 #[test]
+fn sigterm_under_load_loses_no_request_and_ends_with_0() {
+    let (one, _) = serving("one");
+    let redis = redis_with(&one);
+    for signal in ["TERM", "INT"] {
+        let port = free_port();
+        let mut process = Process::start(serve(&redis, port));
+        let load = load(at(port));
+        process.signal(signal);
+        let tally = load.wait();
+        assert_eq!(tally.failures, [""; 0], "of {}", tally.requests);
+        assert_eq!(process.end(SOON), Some(0));
+    }
+}
+
+#[test]
 fn sigterm_waits_for_what_is_in_flight() {
     let gate = Gate::default();
     let upstream = slow(&gate);
@@ -238,7 +266,9 @@ fn a_restart_behind_an_inherited_socket_refuses_nobody() {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let address = socket.local_addr().expect("bound");
     let mut first = serve_on(&socket, &redis);
-    let load = load(address);
+    let closing = b"GET /r/x HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".to_vec();
+    let load = Load::start(address, vec![named("a"), get("/r/x"), closing], is_ok);
+    load.await_more(100);
     for _ in 0..2 {
         let next = serve_on(&socket, &redis);
         load.await_more(20);

@@ -53,9 +53,20 @@ impl Client {
         let _closed_is_seen_when_reading = self.stream.write_all(bytes.as_ref());
     }
 
+    /// Sends this over and over until nothing was taken for that long.
+    pub fn send_until_blocked(&mut self, bytes: &[u8], time: Duration) {
+        wire::send_until_blocked(&mut self.stream, bytes, time);
+    }
+
     /// Says that nothing more will be sent.
     pub fn half_close(&mut self) {
         self.stream.shutdown(Shutdown::Write).expect("it is open");
+    }
+
+    /// Leaves by a reset, at once, whatever is still on its way.
+    pub fn reset(self) {
+        let linger = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        linger.expect("it is open");
     }
 
     /// Exactly this many bytes.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -87,6 +88,15 @@ impl Gateway {
         let applied = self.config.apply(vec![reading], Extent::Part, 1);
         self.table
             .store(applied.table.expect("something was there"));
+    }
+
+    /// How many requests of this service are in flight upstream.
+    pub fn in_flight(&self, service: &str) -> u32 {
+        let table = self.table.load();
+        let service = table.services.get(service).expect("it is served");
+        let endpoints = service.versions.iter().flat_map(|v| v.endpoints.iter());
+        let loads = endpoints.map(|endpoint| endpoint.live.inflight.load(Ordering::SeqCst));
+        loads.sum()
     }
 
     /// Opens a connection.

@@ -177,6 +177,15 @@ impl Tally {
 
 type Judge = dyn Fn(&Answer) -> Result<(), String> + Send + Sync;
 
+/// What a caller does when an answer says `close`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// Connects again.
+    Again,
+    /// Ends.
+    End,
+}
+
 /// Callers that ask without pause until told to stop.
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -192,12 +201,22 @@ impl Load {
         requests: Vec<Vec<u8>>,
         judge: impl Fn(&Answer) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
+        Self::start_with(address, requests, Closed::Again, judge)
+    }
+
+    /// The same, with a choice.
+    pub fn start_with(
+        address: SocketAddr,
+        requests: Vec<Vec<u8>>,
+        closed: Closed,
+        judge: impl Fn(&Answer) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
         let judge: Arc<Judge> = Arc::new(judge);
         let (stop, asked) = (Arc::default(), Arc::default());
         let threads = requests.into_iter().map(|request| {
             let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
             let judge = Arc::clone(&judge);
-            std::thread::spawn(move || hammer(address, &request, &stop, &asked, &*judge))
+            std::thread::spawn(move || hammer(address, &request, closed, &stop, &asked, &*judge))
         });
         Self {
             threads: threads.collect(),
@@ -252,6 +271,7 @@ const FAILURES_MAX: usize = 5;
 fn hammer(
     address: SocketAddr,
     request: &[u8],
+    closed: Closed,
     stop: &AtomicBool,
     asked: &AtomicUsize,
     judge: &Judge,
@@ -274,7 +294,11 @@ fn hammer(
                 if let Err(why) = judge(&answer) {
                     tally.failures.push(format!("{why}: {answer:?}"));
                 }
-                kept = (!answer.closes()).then_some(caller);
+                if !answer.closes() {
+                    kept = Some(caller);
+                } else if closed == Closed::End {
+                    break;
+                }
             }
             Err(error) => tally.failures.push(format!("no answer: {error:?}")),
         }
