@@ -16,6 +16,7 @@ mod store;
 mod strangers;
 mod streaming;
 mod support;
+mod tls;
 mod verbs;
 mod watcher_changes;
 mod watcher_cluster;

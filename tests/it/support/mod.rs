@@ -5,6 +5,7 @@ pub mod control;
 pub mod gateway;
 pub mod load;
 pub mod redis;
+pub mod secure;
 pub mod site;
 pub mod upstream;
 pub mod wire;
