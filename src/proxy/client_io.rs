@@ -189,7 +189,8 @@ impl AsyncWrite for ClientIo {
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A TCP socket holds nothing back; hyper asks for this when all it had is written.
-        self.state.on_flushed(self.framing.in_head());
+        self.state
+            .on_flushed(self.framing.in_head(), self.framing.is_undecided());
         Poll::Ready(Ok(()))
     }
 

@@ -224,14 +224,14 @@ impl State {
     }
 
     /// All that was written is on its way; `head_begun` tells whether a part of the next head is
-    /// here already.
-    pub(super) fn on_flushed(&self, head_begun: bool) {
+    /// here already, `held` whether reading was held up until now.
+    pub(super) fn on_flushed(&self, head_begun: bool, held: bool) {
         // Hyper flushes also when it wrote nothing, while a head comes in drop by drop.
         if !self.in_flight.get() && self.owing.replace(false) {
             let since = if head_begun { self.worker.now_ms() } else { 0 };
             self.head_since.set(since);
-            if self.violation.get().is_some() {
-                // Reading was held up until now.
+            if held || self.violation.get().is_some() {
+                // Hyper knows of nothing to read.
                 self.wake();
             }
         }

@@ -210,7 +210,11 @@ impl Attempt<'_> {
             upgrade: self.upgrade,
         };
         let mut asked = pin!(lease.ask(&asking, body));
-        let mut until = sent + self.settings.timeout;
+        let first_look = match self.fate {
+            Some(_) => self.settings.stall.min(self.settings.timeout),
+            None => self.settings.timeout,
+        };
+        let mut until = sent + first_look;
         loop {
             let wake = self.deadline.map_or(until, |deadline| deadline.min(until));
             match exchange.state.before(wake, asked.as_mut()).await {
@@ -238,7 +242,8 @@ impl Attempt<'_> {
         if now >= until {
             Err(Error::UpstreamTimeout(clock, length))
         } else {
-            Ok(until)
+            // A body that ends meanwhile starts the other clock.
+            Ok(until.min(now + self.settings.timeout))
         }
     }
 

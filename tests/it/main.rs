@@ -7,6 +7,7 @@ mod cors;
 mod docs;
 mod drain;
 mod entry;
+mod hardening;
 mod headers;
 mod live_changes;
 mod redis_faults;
