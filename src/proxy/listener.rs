@@ -72,6 +72,30 @@ pub(super) fn share(inherited: &StdListener, count: usize) -> io::Result<Vec<Std
     (0..count).map(|_| inherited.try_clone()).collect()
 }
 
+/// Keeps newcomers away from a socket of ours, for which they are told nothing yet: they ask again
+/// a second later, when the socket is closed or another process listens. Who is already on the way
+/// in is let in, so that the close loses nobody. Never for an inherited socket: it lives on.
+#[cfg(target_os = "linux")]
+pub(super) fn turn_away(socket: &StdListener) -> io::Result<()> {
+    use socket2::{SockFilter, SockRef};
+    // Classic BPF over the TCP header: load byte 13 (the flags); SYN set: drop; else pass.
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_SET: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    SockRef::from(socket).attach_filter(&[
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(JUMP_IF_SET, 0, 1, 0x02),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ])
+}
+
+/// Elsewhere the few who come in the last moment are lost.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn turn_away(_socket: &StdListener) -> io::Result<()> {
+    Ok(())
+}
+
 /// One thread's life: accept, sweep, drain.
 pub(super) async fn run(
     worker: Rc<Worker>,

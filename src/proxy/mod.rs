@@ -36,6 +36,9 @@ use worker::{Limits, Worker};
 /// The most threads one runtime uses for what blocks.
 const BLOCKING_MAX: usize = 8;
 
+/// How long who is on the way in when the gateway stops may take to arrive: one round trip.
+const HANDSHAKES: Duration = Duration::from_millis(100);
+
 /// How the data plane is to run.
 #[derive(Debug)]
 pub struct Options {
@@ -79,6 +82,8 @@ pub struct Bound {
     addresses: Vec<SocketAddr>,
     /// For each thread its sockets.
     sockets: Vec<Vec<TcpListener>>,
+    /// The same sockets, where they are ours to close.
+    ours: Vec<TcpListener>,
     limits: Limits,
     drain_timeout: Duration,
 }
@@ -89,9 +94,15 @@ pub fn bind(options: Options) -> Result<Bound, Error> {
     let mut addresses = Vec::new();
     let mut sockets: Vec<Vec<TcpListener>> = (0..threads).map(|_| Vec::new()).collect();
     let mut opened = Vec::new();
+    let mut ours = Vec::new();
     if options.inherited.is_empty() {
         for address in options.listen {
-            opened.push(listener::open(address, threads).map_err(|e| Error::Listen(address, e))?);
+            let failed = |error| Error::Listen(address, error);
+            let copies = listener::open(address, threads).map_err(failed)?;
+            for socket in &copies {
+                ours.push(socket.try_clone().map_err(failed)?);
+            }
+            opened.push(copies);
         }
     } else {
         for inherited in &options.inherited {
@@ -114,6 +125,7 @@ pub fn bind(options: Options) -> Result<Bound, Error> {
     Ok(Bound {
         addresses,
         sockets,
+        ours,
         limits,
         drain_timeout: options.drain_timeout,
     })
@@ -158,13 +170,18 @@ impl Bound {
                 .map_err(Error::Thread)?;
             threads.push(thread);
         }
-        Ok(Running { stop, threads })
+        Ok(Running {
+            ours: self.ours,
+            stop,
+            threads,
+        })
     }
 }
 
 /// A data plane at work.
 #[derive(Debug)]
 pub struct Running {
+    ours: Vec<TcpListener>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
 }
@@ -173,6 +190,16 @@ impl Running {
     /// Stops accepting, lets running requests finish, and returns when all are done or
     /// `drain_timeout` is over. Blocks.
     pub fn drain(self) -> Result<(), Error> {
+        if !self.ours.is_empty() {
+            for socket in &self.ours {
+                if let Err(error) = listener::turn_away(socket) {
+                    tracing::debug!(%error, "newcomers are not turned away");
+                }
+            }
+            std::thread::sleep(HANDSHAKES);
+        }
+        // From here on only the threads hold them, so that they close.
+        drop(self.ours);
         // No receiver means that all threads ended already.
         self.stop.send_replace(true);
         for thread in self.threads {

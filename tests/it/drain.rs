@@ -78,6 +78,22 @@ fn a_drain_under_load_loses_no_request() {
 }
 
 #[test]
+fn a_drain_loses_nobody_who_connects_meanwhile() {
+    let closing = b"GET /r/x HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".to_vec();
+    for _ in 0..10 {
+        let (one, _) = serving("one");
+        let redis = redis_with(&one);
+        let mut site = Site::start(&redis);
+        let load = Load::start(site.address, vec![closing.clone(); 4], is_ok);
+        load.await_more(100);
+        site.begin_drain();
+        let tally = load.wait();
+        assert_eq!(tally.failures, [""; 0], "of {}", tally.requests);
+        site.await_end(SOON);
+    }
+}
+
+#[test]
 fn what_is_in_flight_finishes_and_its_connection_ends() {
     let gate = Gate::default();
     let upstream = slow(&gate);
