@@ -326,13 +326,15 @@ async fn wait_for_data(state: &State) -> bool {
     state.parked.set(true);
     let go_on = poll_fn(|cx| {
         state.register(cx);
-        match state.order.replace(Order::None) {
-            Order::Close => return Poll::Ready(false),
-            Order::Park | Order::None => {}
-        }
-        match &*state.stream.borrow() {
+        let order = state.order.replace(Order::None);
+        let ready = match &*state.stream.borrow() {
             Some(stream) => stream.poll_read_ready(cx).map(|ready| ready.is_ok()),
             None => Poll::Ready(false),
+        };
+        // A request that is here already is answered first.
+        match ready {
+            Poll::Pending if order == Order::Close => Poll::Ready(false),
+            ready => ready,
         }
     })
     .await;
@@ -368,14 +370,22 @@ async fn converse(io: ClientIo, state: &Rc<State>) -> Option<ClientIo> {
         .serve_connection(TokioIo::new(io), service);
     let exit = poll_fn(|cx| {
         state.register(cx);
-        match state.order.replace(Order::None) {
-            Order::Close => return Poll::Ready(Exit::Close),
+        let order = state.order.replace(Order::None);
+        match order {
+            Order::Close if state.owing.get() => return Poll::Ready(Exit::Close),
             Order::Park if !state.owing.get() && state.head_since.get() == 0 => {
                 return Poll::Ready(Exit::Quiet);
             }
-            Order::Park | Order::None => {}
+            Order::Close | Order::Park | Order::None => {}
         }
-        Pin::new(&mut conn).poll(cx).map(Exit::Done)
+        match Pin::new(&mut conn).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Exit::Done(ended)),
+            // A request that was here already is answered first.
+            Poll::Pending if order == Order::Close && !state.owing.get() => {
+                Poll::Ready(Exit::Close)
+            }
+            Poll::Pending => Poll::Pending,
+        }
     })
     .await;
     let parts = conn.into_parts();
