@@ -15,8 +15,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::connection::State;
 use super::error::Error;
+use super::state::State;
 use super::upstream::Lease;
 use super::worker::Held;
 use crate::policy::scan::Scanner;

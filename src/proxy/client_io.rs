@@ -13,8 +13,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::{State, Taken};
 use super::framing::Framing;
+use super::state::{State, Taken};
 
 /// The most bytes of another protocol that are held while it is not decided.
 const HELD_MAX: usize = 64 * 1024;

@@ -12,9 +12,9 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::body::AnswerBody;
-use super::connection::State;
 use super::error::Error;
 use super::headers::{self, REQUEST_ID};
+use super::state::State;
 use super::worker::{View, Worker};
 use super::{cors, entry, routed};
 use crate::model::settings::Effective;

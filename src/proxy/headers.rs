@@ -4,7 +4,7 @@ use http::header::{CONNECTION, HOST, TE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-use super::connection::State;
+use super::state::State;
 use super::upstream::Asking;
 use super::worker::Worker;
 use crate::model::settings::Effective;

@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::connection::{self, State};
+use super::connection;
+use super::state::State;
 use super::worker::Worker;
 
 /// How many connections may wait to be accepted.

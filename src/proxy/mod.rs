@@ -14,6 +14,7 @@ mod handler;
 mod headers;
 mod listener;
 mod routed;
+mod state;
 mod tunnel;
 mod upstream;
 mod worker;

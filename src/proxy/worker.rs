@@ -13,8 +13,8 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::connection::{PARK_AFTER_MS, State};
 use super::millis;
+use super::state::{PARK_AFTER_MS, State};
 use super::upstream::{Names, Pools, TlsConfigs};
 use crate::model::table::Table;
 
