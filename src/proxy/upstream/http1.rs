@@ -67,11 +67,11 @@ pub(super) struct Http1 {
     pub(super) address: IpAddr,
 }
 
-/// The socket. When it is dropped in the middle of an exchange it is reset: the upstream shall
-/// notice at once that nobody waits any more, also behind bytes that it did not read.
+/// The socket. When it is dropped in the middle of a request it is reset: the upstream shall notice
+/// at once that nobody waits any more, also behind bytes that it did not read.
 struct Socket {
     io: Option<TokioIo<UpstreamIo>>,
-    busy: bool,
+    sending: bool,
 }
 
 impl Socket {
@@ -88,7 +88,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let Some(io) = self.io.as_ref().filter(|_| self.busy) else {
+        let Some(io) = self.io.as_ref().filter(|_| self.sending) else {
             return;
         };
         let tcp = match io.inner() {
@@ -148,7 +148,7 @@ impl Http1 {
         Self {
             socket: Socket {
                 io: Some(TokioIo::new(io)),
-                busy: false,
+                sending: false,
             },
             read: BytesMut::new(),
             out,
@@ -179,7 +179,7 @@ impl Http1 {
             _ => {}
         }
         out.body = body;
-        self.socket.busy = true;
+        self.socket.sending = true;
         self.inbound = Inbound::Idle;
     }
 
@@ -325,9 +325,8 @@ impl Http1 {
     }
 
     /// Whether the connection may serve another request; its exchange is over.
-    pub(super) fn reusable(&mut self) -> bool {
+    pub(super) fn reusable(&self) -> bool {
         let whole = self.is_done() && self.out.state == Progress::Done && self.read.is_empty();
-        self.socket.busy &= !whole;
         whole && self.keep_alive
     }
 
@@ -358,6 +357,8 @@ impl Http1 {
                 Err(failure) => return Poll::Ready(Err(failure)),
             }
         }
+        // What was sent whole is at the upstream: an ordinary close will do from here on.
+        self.socket.sending &= self.out.state != Progress::Done;
         Poll::Ready(Ok(()))
     }
 }

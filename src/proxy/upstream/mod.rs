@@ -225,7 +225,7 @@ impl Lease {
             worker,
             ..
         } = self;
-        if let Link::One(mut conn) = link
+        if let Link::One(conn) = link
             && conn.reusable()
         {
             worker.pools.keep(guard.0.pool, conn, worker.now_ms());
