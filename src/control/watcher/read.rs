@@ -2,7 +2,7 @@
 //!
 //! Each script call reads its keys at one moment and rings afterwards; what is heard before the
 //! ring happened before that moment. Keys that were heard and not read in that call are read in
-//! the next one. When nothing is left over, all that was read stands as of the last ring: a key
+//! the next one, together with the others as far as one call holds them. When nothing is left over, all that was read stands as of the last ring: a key
 //! read earlier that had changed since would have been heard.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,6 +102,11 @@ impl Watcher {
                 .into_iter()
                 .filter(|key| !covered.contains(key))
                 .collect();
+            // Writers that never pause would change the rest while a part is read: what fits into
+            // one call is read together, at one moment.
+            if !wanted.is_empty() && wanted.len() + found.len() <= CHUNK {
+                wanted = union(wanted, found.keys().cloned());
+            }
         }
         // After the last round some may be left: they are read in the next turn.
         for key in wanted {
