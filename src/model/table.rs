@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use crossbeam_utils::CachePadded;
-use http::{HeaderValue, Uri};
+use http::HeaderValue;
 
 use super::endpoint::EndpointSpec;
 use super::hash::TextHasher;
@@ -92,8 +92,6 @@ pub struct Version {
 pub struct Endpoint {
     /// What the operator said.
     pub spec: EndpointSpec,
-    /// The path of the URL, ready for a request of the named entry.
-    pub uri: Uri,
     /// Its own `Host` header.
     pub host: HeaderValue,
     /// Connections with the same number are interchangeable; a new target or transport gets a new

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use http::{HeaderValue, Uri};
+use http::HeaderValue;
 
 use super::judge::Shares;
 use crate::model::endpoint::{Duty, EndpointSpec, Endpoints};
@@ -128,7 +128,6 @@ impl<'a> Reuse<'a> {
         }
         Arc::new(Endpoint {
             spec: spec.clone(),
-            uri: Uri::try_from(&*spec.target.path).expect("decode takes only paths of requests"),
             host: HeaderValue::from_str(&spec.target.authority)
                 .expect("decode takes only visible ASCII in an authority"),
             pool: pool_before.unwrap_or_else(|| {

@@ -155,7 +155,7 @@ fn another_transport_gets_connections_of_its_own() {
 fn an_endpoint_is_ready_for_requests() {
     let book = Book::loaded(&[("endpoints:a", "https://h.example:8443/a%20b/=base")]);
     let endpoint = endpoint(&book, "https://h.example:8443/a%20b/");
-    assert_eq!(endpoint.uri.path(), "/a%20b/");
+    assert_eq!(&*endpoint.spec.target.path, "/a%20b/");
     assert_eq!(endpoint.host, "h.example:8443");
 }
 
