@@ -8,15 +8,21 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::admin::{self, Admin};
 use crate::control::outbox::Outbox;
+use crate::control::prober::{self, Prober};
 use crate::control::status::Status;
 use crate::control::watcher::{self, NameHeld, Shared, Watcher};
 use crate::model::table::Table;
 use crate::store::{self, Store};
 use crate::{proxy, telemetry};
+
+/// Findings about endpoints on their way to the control plane. What does not fit is found again by
+/// the prober's own look around.
+const REPORTS_MAX: usize = 4096;
 
 /// What the gateway needs to know.
 #[derive(Debug)]
@@ -84,7 +90,7 @@ impl Bound {
             .enable_all()
             .build()
             .map_err(Error::Runtime)?;
-        let running = self.proxy.start(&self.control.table)?;
+        let running = self.proxy.start(&self.control.table, &self.control.links)?;
         telemetry::listening(&self.instance, &self.public, self.admin);
         runtime.block_on(stop);
         telemetry::draining();
@@ -140,6 +146,8 @@ pub struct Control {
     pub status: Arc<Status>,
     /// The bound address of the admin port, where there is one.
     pub admin: Option<SocketAddr>,
+    /// What the data plane is tied to it by.
+    pub links: proxy::Links,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -153,18 +161,29 @@ impl Control {
             status: Arc::default(),
             outbox: Outbox::default(),
         };
+        let (reports, reported) = mpsc::channel(REPORTS_MAX);
+        let links = proxy::Links {
+            epoch: Instant::now(),
+            reports,
+        };
+        let prober = prober::Options {
+            epoch: links.epoch,
+            instance: options.watcher.instance.clone(),
+        };
+        let prober = Prober::new(prober, &shared, reported);
         let (stop, stopped) = oneshot::channel();
         let (started, start) = oneshot::channel();
         let theirs = shared.clone();
         let thread = thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || run_control(options, theirs, started, stopped))
+            .spawn(move || run_control(options, theirs, prober, started, stopped))
             .map_err(Error::Runtime)?;
         let admin = start.blocking_recv().unwrap_or(Err(Error::Ended))?;
         Ok(Self {
             table: shared.table,
             status: shared.status,
             admin,
+            links,
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -189,6 +208,7 @@ impl Drop for Control {
 fn run_control(
     options: ControlOptions,
     shared: Shared,
+    prober: Prober,
     started: oneshot::Sender<Result<Option<SocketAddr>, Error>>,
     stopped: oneshot::Receiver<()>,
 ) {
@@ -204,7 +224,7 @@ fn run_control(
         }
     };
     runtime.block_on(async {
-        match begin(options, shared).await {
+        match begin(options, shared, prober).await {
             Ok((watcher, admin)) => {
                 drop(started.send(Ok(admin)));
                 let stop = async { drop(stopped.await) };
@@ -219,6 +239,7 @@ fn run_control(
 async fn begin(
     options: ControlOptions,
     shared: Shared,
+    prober: Prober,
 ) -> Result<(Watcher, Option<SocketAddr>), Error> {
     let mut bound = None;
     if let Some(admin) = options.admin {
@@ -231,6 +252,7 @@ async fn begin(
     }
     let (store, events) = Store::connect(&options.store)?;
     tokio::spawn(shared.outbox.clone().run(store.clone()));
+    tokio::spawn(prober.run());
     let mut watcher = Watcher::new(store, events, options.watcher, shared);
     watcher.start().await?;
     Ok((watcher, bound))

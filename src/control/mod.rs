@@ -3,5 +3,6 @@
 //! Invariant: nothing here is ever waited for by a request.
 
 pub mod outbox;
+pub mod prober;
 pub mod status;
 pub mod watcher;

@@ -29,6 +29,29 @@ impl Hasher for Fnv {
     }
 }
 
+/// A hash of some texts that is the same on every gateway and in every release: FNV-1a over the
+/// texts with a zero byte between them, finished by splitmix64 (Vigna, 2015).
+#[must_use]
+pub fn spread(texts: &[&[u8]]) -> u64 {
+    let mut hasher = Fnv::default();
+    for (at, text) in texts.iter().enumerate() {
+        if at > 0 {
+            hasher.write(&[0]);
+        }
+        hasher.write(text);
+    }
+    mix(hasher.finish())
+}
+
+/// The finaliser of splitmix64: every bit of the input reaches every bit of the output.
+#[must_use]
+pub fn mix(state: u64) -> u64 {
+    let mut z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
 /// Multiplies by the golden ratio: consecutive numbers land far apart.
 #[derive(Debug, Default)]
 pub struct Spread(u64);

@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod hash;
 pub mod issuer;
 pub mod keys;
+pub mod live;
 pub mod name;
 pub mod object;
 pub mod path;

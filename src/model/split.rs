@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+use super::hash::mix;
+
 /// A split in force: shares that do not change, and the counter that all threads share.
 #[derive(Debug)]
 pub struct Split {
@@ -126,7 +128,7 @@ impl Group {
             *sum += weight;
         }
         let (lighter, heavier) = if sum_a <= sum_b { (a, b) } else { (b, a) };
-        *seeds = splitmix64(*seeds);
+        *seeds = mix(*seeds);
         let strata = Strata {
             seed: *seeds,
             light: sum_a.min(sum_b),
@@ -228,8 +230,7 @@ impl Strata {
         reason = "numbers within one round stay far below 2^53 and the floor is wanted"
     )]
     fn place(&self, stratum: u64, rounds_before: u64, tickets_before: u64) -> u64 {
-        let jitter = (splitmix64(self.seed ^ stratum.wrapping_mul(0x9E37_79B9_7F4A_7C15)) >> 11)
-            as f64
+        let jitter = (mix(self.seed ^ stratum.wrapping_mul(0x9E37_79B9_7F4A_7C15)) >> 11) as f64
             / (1u64 << 53) as f64;
         let jitter = 0.5 + (jitter - 0.5) * self.span;
         // A neighbour may lie one stratum before this round.
@@ -237,14 +238,6 @@ impl Strata {
         let place = ((within as f64 + jitter) * self.sum as f64 / self.light as f64).floor();
         tickets_before.wrapping_add_signed(place as i64)
     }
-}
-
-/// Sebastiano Vigna's splitmix64: a good hash of a counter (public domain reference, 2015).
-pub(super) fn splitmix64(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]
@@ -404,7 +397,7 @@ mod tests {
     fn frequent_changes_do_not_starve_a_small_share() {
         // A new split every 10 requests: 1 % must still get about 1 % of 100,000.
         let small: usize = (0..10_000_u64)
-            .map(|seed| Split::new([(0, 99), (1, 1)], splitmix64(seed)).expect("weights"))
+            .map(|seed| Split::new([(0, 99), (1, 1)], mix(seed)).expect("weights"))
             .map(|split| drawn(&split, 10).iter().sum::<usize>())
             .sum();
         assert!((850..=1150).contains(&small), "{small}");

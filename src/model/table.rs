@@ -4,13 +4,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 
 use crossbeam_utils::CachePadded;
 use http::HeaderValue;
 
 use super::endpoint::EndpointSpec;
 use super::hash::TextHasher;
+use super::live::{Live, ServiceLive};
 use super::name::{Name, ServiceName, VersionName};
 use super::path;
 use super::route::{PathMatch, Route};
@@ -70,6 +71,8 @@ pub struct Service {
     pub split: Option<Arc<Split>>,
     /// Why it cannot be served (503 `misconfigured`), where it cannot.
     pub misconfigured: Option<Box<str>>,
+    /// Live facts, carried over by name.
+    pub live: Arc<ServiceLive>,
 }
 
 /// One version of a service.
@@ -97,15 +100,12 @@ pub struct Endpoint {
     /// Connections with the same number are interchangeable; a new target or transport gets a new
     /// one.
     pub pool: u64,
+    /// A hash of its URL, for choosing by key.
+    pub seed: u64,
     /// Live facts, carried over by identity (service and URL).
     pub live: Arc<Live>,
-}
-
-/// What all threads must agree on about an endpoint: one cache line each.
-#[derive(Debug, Default)]
-pub struct Live {
-    /// Requests in flight.
-    pub inflight: CachePadded<AtomicU32>,
+    /// Live facts of its service.
+    pub group: Arc<ServiceLive>,
 }
 
 /// Services by name, in shards that tables share.

@@ -3,6 +3,7 @@
 //! Invariant: values in, an answer out; no clock, no socket, no random source of its own.
 
 pub mod balance;
+pub mod health;
 pub mod retry;
 pub mod route;
 pub mod scan;

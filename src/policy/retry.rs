@@ -1,12 +1,12 @@
 //! Whether a request is tried once more.
 
-use crate::model::settings::Effective;
+use crate::model::settings::{Effective, RetryOn};
 
 /// Whether another endpoint is asked after connecting failed: nothing was sent, so the only bound
 /// is `retries`. `failed` counts the failed attempts so far.
 #[must_use]
 pub fn connect_again(settings: &Effective, failed: usize) -> bool {
-    settings.retry_on_connect && failed <= settings.retries as usize
+    settings.retry_on.contains(&RetryOn::Connect) && failed <= settings.retries as usize
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! From a known service to the head of its answer: version, endpoint, connection, clocks.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +21,9 @@ use super::tunnel::Tunnel;
 use super::upstream::{self, Answer, Asking, Broken, ConnectError, Lease, Patience, SendError};
 use crate::model::settings::{Effective, HostHeader};
 use crate::model::table::{Endpoint, Service, Version};
-use crate::policy::{balance, retry, route, version};
+use crate::policy::balance::Picked;
+use crate::policy::health::{Report, Seen};
+use crate::policy::{balance, health, retry, route, version};
 
 /// How often a request that was not sent is given to another connection of the same endpoint.
 const UNSENT_MAX: u32 = 3;
@@ -113,6 +116,7 @@ impl Attempt<'_> {
                 Ok(lease) => lease,
                 Err(error) => {
                     tried.push(endpoint.pool);
+                    self.saw(version, endpoint, Seen::ConnectFailed, &error);
                     last = Some(connect_error(error));
                     if retry::connect_again(self.settings, tried.len()) {
                         continue;
@@ -123,6 +127,13 @@ impl Attempt<'_> {
             let sent = Instant::now();
             match self.ask(&mut lease, endpoint, body, sent).await {
                 Ok(answer) => {
+                    let status = answer.response.status();
+                    let seen = if status.is_server_error() {
+                        Seen::Failed
+                    } else {
+                        Seen::Answered
+                    };
+                    self.saw(version, endpoint, seen, &status);
                     let own = sent - self.exchange.started;
                     return Ok(Reached {
                         lease,
@@ -160,20 +171,50 @@ impl Attempt<'_> {
         lent.ok_or(Error::UpstreamTimeout("total", total))
     }
 
+    /// Takes note of what was seen of an endpoint, and tells the control half what must follow.
+    fn saw(&self, version: &Version, endpoint: &Arc<Endpoint>, seen: Seen, why: &dyn Display) {
+        let worker = &self.exchange.worker;
+        let now_ms = worker.micros(Instant::now()) / 1000;
+        if let Some(finding) = health::observe(endpoint, self.settings, seen, now_ms) {
+            worker.report(Report {
+                service: self.service.name.clone(),
+                version: version.name.clone(),
+                endpoint: Arc::clone(endpoint),
+                finding,
+                why: why.to_string(),
+            });
+        }
+    }
+
     /// The next endpoint nobody tried: of the chosen version, then of the others.
     fn next<'v>(
         &'v self,
         chosen: &'v Arc<Version>,
         tried: &[u64],
     ) -> Option<(&'v Arc<Version>, &'v Arc<Endpoint>)> {
-        if let Some(endpoint) = balance::pick(chosen, tried) {
+        if let Picked::Endpoint(endpoint) = balance::pick(chosen, &self.choice(tried)) {
             return Some((chosen, endpoint));
         }
         if !self.settings.spill || self.pinned.is_some() {
             return None;
         }
-        version::spill(self.service, chosen)
-            .find_map(|version| Some((version, balance::pick(version, tried)?)))
+        version::spill(self.service, chosen).find_map(|version| {
+            match balance::pick(version, &self.choice(tried)) {
+                Picked::Endpoint(endpoint) => Some((version, endpoint)),
+                Picked::Full | Picked::Nobody => None,
+            }
+        })
+    }
+
+    fn choice<'t>(&'t self, tried: &'t [u64]) -> balance::Ask<'t> {
+        let worker = &self.exchange.worker;
+        balance::Ask {
+            settings: self.settings,
+            now_us: worker.micros(Instant::now()),
+            tried,
+            random: worker.random(),
+            key: None,
+        }
     }
 
     /// Sends the request and waits for the head of the answer, with the clocks of the service.

@@ -29,9 +29,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::model::table::Table;
+use crate::policy::health::Report;
 use worker::{Limits, Worker};
 
 /// The most threads one runtime uses for what blocks.
@@ -75,6 +77,15 @@ pub enum Error {
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+}
+
+/// What ties the data plane to the rest of the gateway, beside the table.
+#[derive(Clone, Debug)]
+pub struct Links {
+    /// Where the clock of `model::live` starts.
+    pub epoch: Instant,
+    /// Takes what requests find out about endpoints; what it has no room for is dropped.
+    pub reports: mpsc::Sender<Report>,
 }
 
 /// A data plane whose sockets are open, and which does not accept yet.
@@ -140,7 +151,7 @@ impl Bound {
     }
 
     /// Starts the threads; each request uses the table in force when it came.
-    pub fn start(self, table: &Arc<ArcSwap<Table>>) -> Result<Running, Error> {
+    pub fn start(self, table: &Arc<ArcSwap<Table>>, links: &Links) -> Result<Running, Error> {
         let (stop, stopped) = watch::channel(false);
         let entry_bytes = Arc::new(AtomicU64::new(0));
         let mut threads = Vec::new();
@@ -151,6 +162,7 @@ impl Bound {
                 Arc::clone(&entry_bytes),
             );
             let (stopped, drain_timeout) = (stopped.clone(), self.drain_timeout);
+            let links = links.clone();
             let runtime = move || -> io::Result<()> {
                 let runtime = Builder::new_current_thread()
                     .enable_all()
@@ -158,7 +170,7 @@ impl Bound {
                     .max_blocking_threads(BLOCKING_MAX)
                     .build_local(LocalOptions::default())?;
                 runtime.block_on(async {
-                    let worker = Worker::new(limits, table, entry_bytes);
+                    let worker = Worker::new(limits, table, entry_bytes, links);
                     listener::run(worker, sockets, stopped, drain_timeout).await;
                 });
                 // Look-ups of names may hang in the system's resolver: nobody waits for them.

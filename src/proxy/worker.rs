@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::millis;
 use super::state::{PARK_AFTER_MS, State};
 use super::upstream::{Names, Pools, TlsConfigs};
+use super::{Links, millis};
+use crate::model::hash::mix;
 use crate::model::table::Table;
+use crate::policy::health::Report;
 
 /// For how long after a drain began requests on kept connections are still answered.
 const GRACE_MS: u64 = 1_000;
@@ -57,7 +59,9 @@ pub(super) struct Worker {
     pub(super) entry_bytes: Arc<AtomicU64>,
     source: Arc<ArcSwap<Table>>,
     table: RefCell<Rc<View>>,
+    /// What the whole gateway counts time from.
     started: Instant,
+    reports: mpsc::Sender<Report>,
     now: Cell<u64>,
     draining: Cell<Option<u64>>,
     cut: Notify,
@@ -72,6 +76,7 @@ impl Worker {
         options: Limits,
         source: Arc<ArcSwap<Table>>,
         entry_bytes: Arc<AtomicU64>,
+        links: Links,
     ) -> Rc<Self> {
         let table = RefCell::new(Rc::new(View(source.load_full())));
         let random = RandomState::new();
@@ -83,7 +88,8 @@ impl Worker {
             entry_bytes,
             source,
             table,
-            started: Instant::now(),
+            started: links.epoch,
+            reports: links.reports,
             now: Cell::new(1),
             draining: Cell::new(None),
             cut: Notify::new(),
@@ -113,6 +119,27 @@ impl Worker {
     /// When a moment comes on the coarse clock.
     pub(super) fn ms_at(&self, moment: Instant) -> u64 {
         1 + millis(moment.saturating_duration_since(self.started))
+    }
+
+    /// Microseconds on the clock that all threads and the control half share, never 0.
+    pub(super) fn micros(&self, moment: Instant) -> u64 {
+        let since = moment.saturating_duration_since(self.started).as_micros();
+        1 + u64::try_from(since).unwrap_or(u64::MAX / 2)
+    }
+
+    /// A random number, new each time: good enough to choose by, not to keep a secret.
+    pub(super) fn random(&self) -> u64 {
+        let (seed, count) = self.ids.get();
+        self.ids.set((seed, count.wrapping_add(1)));
+        mix(seed.wrapping_sub(count))
+    }
+
+    /// Tells the control half of an endpoint. Where nobody listens fast enough it is dropped: the
+    /// prober looks at all endpoints now and then by itself.
+    pub(super) fn report(&self, report: Report) {
+        if let Err(error) = self.reports.try_send(report) {
+            tracing::debug!(%error, "a finding is not reported");
+        }
     }
 
     /// 128 bits that no other request has, as 32 hex digits.
@@ -220,14 +247,6 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
-}
-
-/// The finaliser of splitmix64: every bit of the input reaches every bit of the output.
-fn mix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 /// Two hex digits for each byte, the pair of byte `b` at `2b`.

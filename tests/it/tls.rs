@@ -142,6 +142,8 @@ fn two_services_on_one_endpoint_keep_their_own_idea_of_trust() {
     let gateway = Gateway::start(&[
         ("endpoints:lax", &url, "base"),
         ("service:lax", "tls_verify", "off"),
+        // Asked twice, although it is down after the first time.
+        ("service:strict", "fall", "1000"),
         ("endpoints:strict", &url, "base"),
         ("route:lax", "service", "lax"),
         ("route:lax", "path", "/lax/"),

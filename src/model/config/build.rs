@@ -8,6 +8,8 @@ use http::HeaderValue;
 
 use super::judge::Shares;
 use crate::model::endpoint::{Duty, EndpointSpec, Endpoints};
+use crate::model::hash;
+use crate::model::live::ServiceLive;
 use crate::model::name::{Name, VersionName};
 use crate::model::settings::{Effective, Transport};
 use crate::model::split::Split;
@@ -34,7 +36,8 @@ pub(super) fn service(plan: Plan<'_>, pools: &mut u64) -> Arc<Service> {
         Some(same) if *same == plan.settings => Arc::clone(same),
         _ => Arc::clone(&plan.settings),
     };
-    let reuse = Reuse::new(before, &settings.transport);
+    let live = before.map_or_else(Arc::default, |before| Arc::clone(&before.live));
+    let reuse = Reuse::new(before, &settings.transport, &live);
     let versions: Vec<Arc<Version>> = by_version(plan.endpoints)
         .into_iter()
         .map(|(name, specs)| {
@@ -49,6 +52,7 @@ pub(super) fn service(plan: Plan<'_>, pools: &mut u64) -> Arc<Service> {
         versions,
         split,
         misconfigured: plan.misconfigured,
+        live,
     };
     match plan.before {
         Some(same) if is_same(same, &service) => Arc::clone(same),
@@ -74,16 +78,22 @@ struct Reuse<'a> {
     /// By URL, whichever version they served.
     endpoints: HashMap<&'a str, &'a Arc<Endpoint>>,
     same_transport: bool,
+    group: &'a Arc<ServiceLive>,
 }
 
 impl<'a> Reuse<'a> {
-    fn new(before: Option<&'a Service>, transport: &Transport) -> Self {
+    fn new(
+        before: Option<&'a Service>,
+        transport: &Transport,
+        group: &'a Arc<ServiceLive>,
+    ) -> Self {
         let versions = || before.into_iter().flat_map(|service| &service.versions);
         let endpoints = versions().flat_map(|version| &version.endpoints);
         Self {
             versions: versions().map(|version| (&version.name, version)).collect(),
             endpoints: endpoints.map(|there| (&*there.spec.url, there)).collect(),
             same_transport: before.is_some_and(|before| before.settings.transport == *transport),
+            group,
         }
     }
 
@@ -134,7 +144,9 @@ impl<'a> Reuse<'a> {
                 *pools += 1;
                 *pools
             }),
+            seed: hash::spread(&[spec.url.as_bytes()]),
             live: before.map_or_else(Arc::default, |before| Arc::clone(&before.live)),
+            group: Arc::clone(self.group),
         })
     }
 }

@@ -10,10 +10,10 @@ use super::slot::{Content, Slot};
 use super::{Applied, Batch, Config};
 use crate::model::decode::ConfigError;
 use crate::model::endpoint::Endpoints;
+use crate::model::hash::mix;
 use crate::model::keys::{Object, first_digits};
 use crate::model::name::{Name, VersionName};
 use crate::model::settings::{Effective, Settings};
-use crate::model::split::splitmix64;
 use crate::model::table::{Service, Services, Table};
 use crate::model::weights::Weights;
 
@@ -251,9 +251,9 @@ impl Config {
     /// Another seed for each service and each table.
     fn seed_of(&self, name: &Name, seed: u64) -> u64 {
         let mixed = name.as_str().bytes().fold(seed, |seed, byte| {
-            splitmix64(seed.rotate_left(8) ^ u64::from(byte))
+            mix(seed.rotate_left(8) ^ u64::from(byte))
         });
-        splitmix64(mixed ^ self.table.revision)
+        mix(mixed ^ self.table.revision)
     }
 }
 

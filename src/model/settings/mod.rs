@@ -148,7 +148,7 @@ pub enum Limit<T> {
     At(T),
 }
 
-impl<T: Copy> Limit<T> {
+impl<T> Limit<T> {
     /// The limit, where there is one.
     #[must_use]
     pub fn at(self) -> Option<T> {
@@ -248,8 +248,25 @@ pub struct Effective {
     pub timeout: Duration,
     pub stall: Duration,
     pub total: Option<Duration>,
+    pub sticky: Option<KeySource>,
     pub retries: u32,
-    pub retry_on_connect: bool,
+    pub retry_on: Vec<RetryOn>,
+    pub retry_unsafe: bool,
+    /// The most repeats of sent requests, as a part of all requests.
+    pub retry_budget: f64,
+    pub health: HealthCheck,
+    pub health_interval: Duration,
+    pub health_timeout: Duration,
+    pub fall: u32,
+    pub rise: u32,
+    pub eject_5xx: Option<u32>,
+    pub eject_time: Duration,
+    /// The most endpoints of a version that are ejected at once, as a part of all.
+    pub max_ejected: f64,
+    pub slow_start: Option<Duration>,
+    pub hold: Duration,
+    pub queue: u32,
+    pub queue_timeout: Duration,
     pub max_body: u64,
     pub max_stream: Option<u64>,
     /// Named entry: what `cors` says, `*` where nobody says.
@@ -277,7 +294,6 @@ impl Effective {
             };
         }
         let cors = said!(cors);
-        let retry_on = said!(retry_on);
         Self {
             enabled: said!(enabled).unwrap_or(true),
             balance: said!(balance).unwrap_or_default(),
@@ -287,7 +303,22 @@ impl Effective {
             stall: said!(stall).unwrap_or(Duration::from_mins(1)),
             total: said!(total).and_then(Limit::at),
             retries: said!(retries).unwrap_or(2),
-            retry_on_connect: retry_on.is_none_or(|on| on.contains(&RetryOn::Connect)),
+            sticky: said!(sticky).and_then(Limit::at),
+            retry_on: said!(retry_on).unwrap_or_else(|| vec![RetryOn::Connect]),
+            retry_unsafe: said!(retry_unsafe).unwrap_or(false),
+            retry_budget: said!(retry_budget).unwrap_or(0.2),
+            health: said!(health).unwrap_or_default(),
+            health_interval: said!(health_interval).unwrap_or(Duration::from_secs(5)),
+            health_timeout: said!(health_timeout).unwrap_or(Duration::from_secs(1)),
+            fall: said!(fall).unwrap_or(1),
+            rise: said!(rise).unwrap_or(1),
+            eject_5xx: said!(eject_5xx).unwrap_or(Limit::At(5)).at(),
+            eject_time: said!(eject_time).unwrap_or(Duration::from_secs(10)),
+            max_ejected: said!(max_ejected).unwrap_or(1.0),
+            slow_start: said!(slow_start).and_then(Limit::at),
+            hold: said!(hold).unwrap_or_default(),
+            queue: said!(queue).unwrap_or(0),
+            queue_timeout: said!(queue_timeout).unwrap_or(Duration::from_secs(1)),
             max_body: said!(max_body).unwrap_or(MAX_BODY),
             max_stream: said!(max_stream).and_then(Limit::at),
             cors_entry: cors.clone().unwrap_or(Cors::Any),

@@ -16,11 +16,13 @@ use crate::model::table::Endpoint;
 use crate::proxy::worker::Worker;
 
 /// Why no connection could be made. Nothing of the request was sent.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(in crate::proxy) enum ConnectError {
     /// `connect_timeout` ran out.
+    #[error("connect_timeout of {0:?} ran out")]
     Timeout(Duration),
     /// Refused, unreachable, unknown name, TLS failed.
+    #[error("{0}")]
     Failed(String),
 }
 

@@ -12,6 +12,8 @@ use smartlink::model::decode::Raw;
 use smartlink::model::keys::{Keys, Object, Parsed};
 use smartlink::model::table::Table;
 use smartlink::proxy::{self, Options, Running};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::client::{Answer, Client};
 
@@ -61,7 +63,13 @@ impl Gateway {
         let bound = proxy::bind(options).expect("a free port");
         let address = *bound.addresses().first().expect("one address");
         let table = Arc::new(ArcSwap::new(table));
-        let running = bound.start(&table).expect("threads");
+        // Nobody probes here: an endpoint that is down stays down.
+        let (reports, _unread) = mpsc::channel(1);
+        let links = proxy::Links {
+            epoch: Instant::now(),
+            reports,
+        };
+        let running = bound.start(&table, &links).expect("threads");
         Self {
             address,
             config,
