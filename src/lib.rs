@@ -12,3 +12,4 @@ pub mod proxy;
 pub mod settings;
 pub mod store;
 pub mod telemetry;
+pub mod transport;

@@ -18,8 +18,12 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("telemetry", &["model"]),
     ("settings", &["model", "telemetry"]),
     ("store", &["model", "policy"]),
-    ("control", &["model", "policy", "store", "telemetry"]),
-    ("proxy", &["model", "policy", "telemetry"]),
+    ("transport", &["model"]),
+    (
+        "control",
+        &["model", "policy", "store", "telemetry", "transport"],
+    ),
+    ("proxy", &["model", "policy", "telemetry", "transport"]),
     (
         "admin",
         &["model", "policy", "store", "control", "telemetry"],

@@ -10,8 +10,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::net::TcpStream;
 
-use super::upstream::UpstreamIo;
 use super::worker::Worker;
+use crate::transport::UpstreamIo;
 
 /// The upstream's half, waiting for the client's.
 pub(super) struct Tunnel {

@@ -14,11 +14,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::state::{PARK_AFTER_MS, State};
-use super::upstream::{Names, Pools, TlsConfigs};
+use super::upstream::{Names, Pools};
 use super::{Links, millis};
 use crate::model::hash::mix;
 use crate::model::table::Table;
 use crate::policy::health::Report;
+use crate::transport::TlsConfigs;
 
 /// For how long after a drain began requests on kept connections are still answered.
 const GRACE_MS: u64 = 1_000;

@@ -5,15 +5,12 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper_rustls::MaybeHttpsStream;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-
 use super::http1::Http1;
-use super::{Link, UpstreamIo, http2, resolve, tls};
+use super::{Link, http2, resolve};
 use crate::model::settings::Effective;
 use crate::model::table::Endpoint;
 use crate::proxy::worker::Worker;
+use crate::transport::{self, UpstreamIo};
 
 /// Why no connection could be made. Nothing of the request was sent.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +43,7 @@ pub(super) async fn open(
         Ok(Err(e)) => return Err(ConnectError::Failed(e.to_string())),
         Err(_elapsed) => return Err(ConnectError::Timeout(limit)),
     };
-    if !http2 || (endpoint.spec.target.tls && !tls::chose_http2(&io)) {
+    if !transport::speaks_http2(&io, &settings.transport) {
         return Ok(Link::One(Box::new(Http1::new(io, address))));
     }
     let sender = http2::open(io)
@@ -61,33 +58,9 @@ async fn dial(
     endpoint: &Endpoint,
     settings: &Effective,
 ) -> io::Result<(UpstreamIo, IpAddr)> {
-    let target = &endpoint.spec.target;
-    let (tcp, address) = connect(worker, &target.host, target.port, settings).await?;
-    tcp.set_nodelay(true)?;
-    let io = if target.tls {
-        tls::wrap(worker, &settings.transport, &target.host, tcp).await?
-    } else {
-        MaybeHttpsStream::Http(TokioIo::new(tcp))
-    };
-    Ok((io, address))
-}
-
-/// Tries the addresses of a host in turn; a silent one may not use up the time of the others.
-async fn connect(
-    worker: &Rc<Worker>,
-    host: &str,
-    port: u16,
-    settings: &Effective,
-) -> io::Result<(TcpStream, IpAddr)> {
-    let addresses = resolve::resolve(worker, host, port).await?;
-    let share = settings.connect_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(1);
-    let mut last = io::Error::other("the name has no address");
-    for address in addresses {
-        match tokio::time::timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(tcp)) => return Ok((tcp, address.ip())),
-            Ok(Err(e)) => last = e,
-            Err(_elapsed) => last = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(last)
+    let (target, way) = (&endpoint.spec.target, &settings.transport);
+    let addresses = resolve::resolve(worker, &target.host, target.port).await?;
+    let (tcp, address) = transport::connect(&addresses, settings.connect_timeout).await?;
+    let io = transport::speak(tcp, target, way, &worker.tls, worker.now_ms()).await?;
+    Ok((io, address.ip()))
 }

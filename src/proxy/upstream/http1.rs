@@ -20,11 +20,12 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
+use super::Broken;
 use super::answer_head::{self, Head, Length};
 use super::chunks::Chunks;
-use super::{Broken, UpstreamIo};
 use crate::proxy::body::SendBody;
 use crate::proxy::headers;
+use crate::transport::UpstreamIo;
 
 /// What is read at once while a head is expected: most answers are here whole.
 const FIRST_READ: usize = 8 * 1024;

@@ -11,10 +11,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioTimer;
 
-use super::{Answer, Asking, Broken, SendError, UpstreamIo, request_head};
+use super::{Answer, Asking, Broken, SendError, request_head};
 use crate::model::table::Endpoint;
 use crate::proxy::body::SendBody;
 use crate::proxy::headers;
+use crate::transport::UpstreamIo;
 
 /// How often a quiet connection is asked whether it is still there.
 const PING_EVERY: Duration = Duration::from_secs(30);

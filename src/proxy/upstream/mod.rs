@@ -10,7 +10,6 @@ mod http2;
 mod pool;
 mod request_head;
 mod resolve;
-mod tls;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -22,24 +21,18 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
-use hyper_rustls::MaybeHttpsStream;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::body::SendBody;
 use super::headers::Origin;
 use super::worker::Worker;
 use crate::model::settings::Effective;
 use crate::model::table::Endpoint;
+use crate::transport::UpstreamIo;
 use http1::Http1;
 
 pub(super) use connect::ConnectError;
 pub(super) use pool::{Patience, Pools};
 pub(super) use resolve::Names;
-pub(super) use tls::TlsConfigs;
-
-/// A socket to an endpoint, with or without TLS.
-pub(super) type UpstreamIo = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// How an upstream failed after the connection was there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use http::Uri;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, MaybeHttpsStream};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
@@ -21,34 +21,31 @@ use tower_service::Service;
 
 use super::UpstreamIo;
 use crate::model::settings::Transport;
-use crate::proxy::worker::Worker;
 
 /// The most TLS set-ups one thread remembers.
 const CONFIGS_MAX: usize = 1_000;
 /// How long a set-up serves before its `tls_ca` file is read again: files are renewed.
 const FRESH_MS: u64 = 60_000;
 
-/// TLS set-ups of this thread, by transport.
-#[derive(Default)]
-pub(in crate::proxy) struct TlsConfigs {
+/// TLS set-ups of one thread, by transport.
+#[derive(Debug, Default)]
+pub struct TlsConfigs {
     made: RefCell<HashMap<Transport, Made>>,
 }
 
 /// A set-up, and when it was made.
+#[derive(Debug)]
 struct Made {
     config: Arc<ClientConfig>,
     at: u64,
 }
 
-/// Speaks TLS over a connected socket; the certificate must name `host`, or `tls_name`.
+/// Speaks TLS over a connected socket; the certificate must hold `name`.
 pub(super) async fn wrap(
-    worker: &Worker,
-    transport: &Transport,
-    host: &str,
+    config: Arc<ClientConfig>,
+    name: &str,
     tcp: TcpStream,
 ) -> io::Result<UpstreamIo> {
-    let config = worker.tls.get(transport, worker.now_ms()).await?;
-    let name = transport.tls_name.as_deref().unwrap_or(host);
     let authority = if name.contains(':') {
         format!("[{name}]")
     } else {
@@ -64,16 +61,12 @@ pub(super) async fn wrap(
     connector.call(uri).await.map_err(io::Error::other)
 }
 
-/// Whether the endpoint agreed to HTTP/2.
-pub(super) fn chose_http2(io: &UpstreamIo) -> bool {
-    match io {
-        MaybeHttpsStream::Http(_) => false,
-        MaybeHttpsStream::Https(tls) => tls.inner().get_ref().1.alpn_protocol() == Some(b"h2"),
-    }
-}
-
 impl TlsConfigs {
-    async fn get(&self, transport: &Transport, now: u64) -> io::Result<Arc<ClientConfig>> {
+    pub(super) async fn get(
+        &self,
+        transport: &Transport,
+        now: u64,
+    ) -> io::Result<Arc<ClientConfig>> {
         if let Some(made) = self.made.borrow().get(transport)
             && now.saturating_sub(made.at) < FRESH_MS
         {
