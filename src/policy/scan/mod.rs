@@ -60,6 +60,9 @@ pub fn name_of(body: &[u8]) -> Result<Cow<'_, str>, ScanError> {
     }
 }
 
+/// Read at once: what the first look brought near is still there at the second.
+const NEAR: usize = 16 * 1024;
+
 /// Reads one body piece by piece.
 #[derive(Debug)]
 pub struct Scanner {
@@ -132,10 +135,13 @@ impl Scanner {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let result = self.read(piece);
-        self.seen += piece.len() as u64;
-        self.failed = result.err();
-        result
+        for part in piece.chunks(NEAR) {
+            let result = self.read(part);
+            self.seen += part.len() as u64;
+            self.failed = result.err();
+            result?;
+        }
+        Ok(())
     }
 
     /// Says that the body is over.
