@@ -90,6 +90,8 @@ async fn converse(io: ClientIo, state: &Rc<State>) -> Option<ClientIo> {
     let mut conn = http1::Builder::new()
         .max_buf_size(HEAD_MAX * 2)
         .header_read_timeout(None)
+        // The sweep sees a client that leaves: no look for it, and no second buffer, per request.
+        .half_close(true)
         .serve_connection(TokioIo::new(io), service);
     let exit = poll_fn(|cx| {
         state.register(cx);
