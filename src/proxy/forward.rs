@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
@@ -80,6 +79,7 @@ pub(super) async fn forward(
         deadline,
     };
     let reached = attempt.reach(body).await?;
+    upstream::recycle(parts.headers);
     if reached.answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return switch(exchange, reached, settings, upgrade.is_some());
     }
@@ -343,6 +343,7 @@ fn answer(
 
 /// `gateway;dur=` in milliseconds: the time the gateway itself took (W3C Server Timing).
 fn timing(own: Duration) -> HeaderValue {
+    const WORDS: usize = "gateway;dur=".len();
     let mut text = *b"gateway;dur=      0.000";
     let mut micros = own.as_micros().min(9_999_999_999);
     let mut first = text.len() - 5;
@@ -352,17 +353,17 @@ fn timing(own: Duration) -> HeaderValue {
         .rev()
         .filter(|(_, digit)| **digit != b'.')
     {
-        if micros == 0 || at < 12 {
+        if micros == 0 || at < WORDS {
             break;
         }
         *digit = b'0' + u8::try_from(micros % 10).unwrap_or(0);
         micros /= 10;
         first = first.min(at);
     }
-    let mut value = Vec::with_capacity(text.len());
-    value.extend_from_slice(b"gateway;dur=");
-    value.extend_from_slice(text.get(first..).unwrap_or_default());
-    HeaderValue::from_maybe_shared(Bytes::from(value))
+    // The digits move up to the words.
+    let digits = text.len() - first;
+    text.copy_within(first.., WORDS);
+    HeaderValue::from_bytes(text.get(..WORDS + digits).unwrap_or_default())
         .unwrap_or(HeaderValue::from_static("gateway"))
 }
 

@@ -2,11 +2,17 @@
 //!
 //! Invariant: an answer whose length two readers could understand differently is refused.
 
+use std::cell::Cell;
+use std::mem::MaybeUninit;
+use std::sync::LazyLock;
+
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, SERVER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
-use memchr::{memchr_iter, memchr2_iter, memmem};
+use memchr::{memchr2_iter, memmem};
 
 use super::Broken;
 use crate::proxy::framing::HEAD_MAX;
@@ -16,6 +22,8 @@ use crate::proxy::headers;
 const HEADERS_MAX: usize = 128;
 /// Room for the headers that are added on the way down.
 const ADDED: usize = 8;
+/// Maps with more room than this are not kept.
+const SPARE_MAX: usize = 64;
 
 /// How the end of a body is found (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,23 +47,37 @@ pub(super) struct Head {
     pub(super) upgrade: Option<HeaderValue>,
 }
 
+static HEAD_END: LazyLock<memmem::Finder<'static>> =
+    LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
+
+thread_local! {
+    /// The map of a request that was sent, for the next answer.
+    static SPARE: Cell<Option<HeaderMap>> = const { Cell::new(None) };
+}
+
+/// Takes back a map that nobody needs any more: its room serves the next answer.
+pub(in crate::proxy) fn recycle(mut map: HeaderMap) {
+    if map.capacity() <= SPARE_MAX {
+        map.clear();
+        SPARE.set(Some(map));
+    }
+}
+
 /// Takes the head off the buffer, or `None` while it is not complete. Interim answers are taken
 /// off and forgotten, but for 101.
 pub(super) fn take(buffer: &mut BytesMut, method: &Method) -> Result<Option<Head>, Broken> {
     loop {
-        let Some(end) = memmem::find(buffer, b"\r\n\r\n") else {
+        let Some(end) = HEAD_END.find(buffer) else {
             return if buffer.len() > HEAD_MAX || has_bare_line_end(buffer) {
                 Err(Broken::Protocol)
             } else {
                 Ok(None)
             };
         };
-        let bytes = buffer.split_to(end + 4).freeze();
-        // The parser takes a bare LF for a line end and refuses a bare CR: only pairs are left.
-        let pairs = memchr_iter(b'\r', &bytes).count() == memchr_iter(b'\n', &bytes).count();
-        if end > HEAD_MAX || !pairs {
+        if end > HEAD_MAX {
             return Err(Broken::Protocol);
         }
+        let bytes = buffer.split_to(end + 4).freeze();
         let head = parse(&bytes, method)?;
         let status = head.response.status();
         if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
@@ -77,6 +99,34 @@ fn has_bare_line_end(bytes: &[u8]) -> bool {
     })
 }
 
+/// Whether no line of a parsed head ends in a bare LF, which the parser takes for a line end; a
+/// bare CR it refuses, and the last line ends where the head was found to end.
+fn lines_end_in_pairs(bytes: &[u8], lines: &[httparse::Header<'_>]) -> bool {
+    let start = bytes.as_ptr().addr();
+    let mut status = bytes;
+    // Empty lines in front of it are passed over.
+    while let Some(rest) = status.strip_prefix(b"\r\n") {
+        status = rest;
+    }
+    status.first() == Some(&b'H')
+        && lines.iter().all(|line| {
+            let at = line.name.as_ptr().addr() - start;
+            at.checked_sub(2).and_then(|end| bytes.get(end..at)) == Some(b"\r\n")
+        })
+}
+
+/// The name of a header; the usual ones are known at sight.
+fn name_of(text: &str) -> Result<HeaderName, Broken> {
+    Ok(match text {
+        "Server" | "server" => SERVER,
+        "Date" | "date" => DATE,
+        "Content-Type" | "content-type" => CONTENT_TYPE,
+        "Content-Length" | "content-length" => CONTENT_LENGTH,
+        "Connection" | "connection" => CONNECTION,
+        "Transfer-Encoding" | "transfer-encoding" => TRANSFER_ENCODING,
+        _ => HeaderName::from_bytes(text.as_bytes()).map_err(|_malformed| Broken::Protocol)?,
+    })
+}
 /// What the header lines say about framing and the connection.
 #[derive(Default)]
 struct Framing {
@@ -90,21 +140,29 @@ struct Framing {
 }
 
 fn parse(bytes: &Bytes, method: &Method) -> Result<Head, Broken> {
-    let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut parsed = httparse::Response::new(&mut lines);
-    match parsed.parse(bytes) {
+    let mut lines = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut parsed = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    match parser.parse_response_with_uninit_headers(&mut parsed, bytes, &mut lines) {
         Ok(httparse::Status::Complete(taken)) if taken == bytes.len() => {}
         Ok(_) | Err(_) => return Err(Broken::Protocol),
+    }
+    if !lines_end_in_pairs(bytes, parsed.headers) {
+        return Err(Broken::Protocol);
     }
     let status = parsed
         .code
         .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or(Broken::Protocol)?;
     let mut framing = Framing::default();
-    let mut map = HeaderMap::with_capacity(parsed.headers.len() + ADDED);
+    let mut map = SPARE.take().unwrap_or_default();
+    map.reserve(parsed.headers.len() + ADDED);
     for line in parsed.headers.iter() {
-        let name =
-            HeaderName::from_bytes(line.name.as_bytes()).map_err(|_malformed| Broken::Protocol)?;
+        let name = name_of(line.name)?;
+        if name == CONNECTION {
+            framing.read_connection(line.value);
+            continue;
+        }
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value))
             .map_err(|_malformed| Broken::Protocol)?;
         if framing.read(&name, &value)? == Keep::Yes {
@@ -167,10 +225,6 @@ impl Framing {
             self.chunked = true;
             return Ok(Keep::No);
         }
-        if *name == CONNECTION {
-            self.read_connection(value);
-            return Ok(Keep::No);
-        }
         if *name == UPGRADE {
             self.upgrade = Some(value.clone());
             return Ok(Keep::No);
@@ -182,12 +236,8 @@ impl Framing {
         })
     }
 
-    fn read_connection(&mut self, value: &HeaderValue) {
-        for token in value
-            .as_bytes()
-            .split(|b| *b == b',')
-            .map(<[u8]>::trim_ascii)
-        {
+    fn read_connection(&mut self, value: &[u8]) {
+        for token in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
             if token.eq_ignore_ascii_case(b"keep-alive") {
                 self.keep_alive = true;
             } else if token.eq_ignore_ascii_case(b"close") {
@@ -296,6 +346,15 @@ mod tests {
             "HTTP/1.1 200 OK\r\na: b\r\n c",
             "HTTP/1.1 200 OK\r\na : b",
             "HTTP/1.1 200 OK\r\n: b",
+            "HTTP/1.1 200 OK\na: b",
+            "HTTP/1.1 200 OK\ra: b",
+            "HTTP/1.1 200 OK\r\na: b\nc: d",
+            "HTTP/1.1 200 OK\r\na: b\n\r\nc: d",
+            "HTTP/1.1 200 OK\r\na: b\rc: d",
+            "HTTP/1.1 200 OK\r\na: b\r\r\nc: d",
+            "HTTP/1.1 200 OK\r\na: b\n",
+            "HTTP/1.1 200 OK\n",
+            "\nHTTP/1.1 200 OK\r\na: b",
             "HTTP/1.1 2000 OK",
             "HTTP/2 200 OK",
             "ICY 200 OK",

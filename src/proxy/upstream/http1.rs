@@ -81,6 +81,15 @@ impl Socket {
         Pin::new(io.expect("the socket stays until the protocol is switched"))
     }
 
+    /// Most endpoints are asked without TLS: no layer in between.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut io = self.io();
+        match io.inner_mut() {
+            MaybeHttpsStream::Http(tcp) => Pin::new(tcp.inner_mut()).poll_read(cx, buf),
+            MaybeHttpsStream::Https(_) => io.poll_read(cx, buf),
+        }
+    }
+
     fn take(&mut self) -> UpstreamIo {
         let io = self.io.take();
         io.expect("the protocol is switched once").into_inner()
@@ -164,7 +173,7 @@ impl Http1 {
         let mut byte = [0; 1];
         let mut buf = ReadBuf::new(&mut byte);
         let mut cx = Context::from_waker(Waker::noop());
-        self.socket.io().poll_read(&mut cx, &mut buf).is_pending()
+        self.socket.poll_read(&mut cx, &mut buf).is_pending()
     }
 
     /// Begins an exchange with a written head.
@@ -232,7 +241,7 @@ impl Http1 {
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);
-            ready!(self.socket.io().poll_read(cx, &mut buf))?;
+            ready!(self.socket.poll_read(cx, &mut buf))?;
             let bytes = buf.filled();
             if self.read.is_empty() {
                 self.read = BytesMut::from(bytes);

@@ -30,6 +30,7 @@ use crate::model::table::Endpoint;
 use crate::transport::UpstreamIo;
 use http1::Http1;
 
+pub(super) use answer_head::recycle;
 pub(super) use connect::ConnectError;
 pub(super) use pool::{Patience, Pools};
 pub(super) use resolve::Names;
