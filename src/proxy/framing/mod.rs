@@ -7,9 +7,11 @@
 //!
 //! Invariant: no byte is changed, and nothing behind the first doubt is passed on.
 
-use std::net::Ipv6Addr;
+mod host;
 
 use memchr::{memchr, memchr2};
+
+use host::is_host;
 
 /// The largest request head, and the largest trailer section, in bytes.
 pub(super) const HEAD_MAX: usize = 64 * 1024;
@@ -417,14 +419,14 @@ fn take(left: &mut u64, available: usize) -> usize {
 }
 
 /// The value of a header line of that name (given in lower case), without white space around.
-fn value_of<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
-    if line.get(name.len()) != Some(&b':') {
+fn value_of<'l, const N: usize>(line: &'l [u8], name: &[u8; N]) -> Option<&'l [u8]> {
+    let (start, rest) = line.split_first_chunk::<N>()?;
+    let (b':', value) = rest.split_first()? else {
         return None;
-    }
-    let (start, value) = line.split_at(name.len());
-    start
-        .eq_ignore_ascii_case(name)
-        .then(|| value.get(1..).unwrap_or_default().trim_ascii())
+    };
+    // Letters in lower case and the hyphen stay what they are: compared as words, not byte by byte.
+    // Only a CR would pass for a hyphen, and no line has one.
+    (start.map(|byte| byte | 0x20) == *name).then(|| value.trim_ascii())
 }
 
 fn parse_length(value: &[u8]) -> Result<u64, Violation> {
@@ -443,42 +445,6 @@ fn hex(digit: u8) -> u8 {
         b'a'..=b'f' => digit - b'a' + 10,
         _ => digit.wrapping_sub(b'A') + 10,
     }
-}
-
-/// Whether this is `host[:port]` (RFC 3986 sections 3.2.2 and 3.2.3), or empty.
-fn is_host(value: &[u8]) -> bool {
-    let text = std::str::from_utf8(value).unwrap_or("?");
-    let (host_is_fine, port) = match text.strip_prefix('[').and_then(|v6| v6.split_once(']')) {
-        Some((v6, after)) => {
-            let port = after.strip_prefix(':');
-            let ends = after.is_empty() || port.is_some();
-            (ends && v6.parse::<Ipv6Addr>().is_ok(), port)
-        }
-        None => match text.split_once(':') {
-            Some((name, port)) => (is_name(name), Some(port)),
-            None => (is_name(text), None),
-        },
-    };
-    let digits = |port: &str| {
-        let number = port.bytes().all(|b| b.is_ascii_digit());
-        number && (port.is_empty() || port.parse::<u16>().is_ok())
-    };
-    host_is_fine && port.is_none_or(digits)
-}
-
-/// Whether this is a `reg-name`, leaving out the comma, at which lists are split.
-fn is_name(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&b);
-    let mut parts = name.split('%');
-    parts.next().is_some_and(|first| first.bytes().all(plain))
-        && parts.all(|escaped| {
-            let digits = escaped
-                .bytes()
-                .take(2)
-                .filter(u8::is_ascii_hexdigit)
-                .count();
-            digits == 2 && escaped.bytes().skip(2).all(plain)
-        })
 }
 
 /// Whether this is a header line: a token, a colon, and no control characters behind.
