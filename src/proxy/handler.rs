@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST};
+use http::header::CONNECTION;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -70,7 +70,9 @@ pub(super) async fn handle(
     req: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, std::convert::Infallible> {
     let (parts, body) = req.into_parts();
-    let request_id = headers::request_id(&parts.headers, &worker);
+    let said = headers::Said::by(&parts.headers);
+    let request_id = headers::request_id(said.request_id, &worker);
+    let (host, origin) = (said.host.cloned(), said.origin.cloned());
     let table = worker.table();
     let mut exchange = Exchange {
         worker,
@@ -78,10 +80,9 @@ pub(super) async fn handle(
         table,
         started: Instant::now(),
         request_id,
-        host: None,
+        host,
     };
     let named = entry::is_named(&exchange, &parts);
-    let origin = parts.headers.get(http::header::ORIGIN).cloned();
     let outcome = match check_head(&mut exchange, &parts) {
         Ok(()) if named && parts.method == Method::POST => {
             entry::serve(&exchange, parts, body, origin.as_ref()).await
@@ -120,11 +121,10 @@ fn check_head(exchange: &mut Exchange, parts: &Parts) -> Result<(), Error> {
     if parts.method == Method::CONNECT {
         return Err(Error::BadRequest("CONNECT is not served"));
     }
-    exchange.host = match parts.uri.authority() {
+    if let Some(authority) = parts.uri.authority() {
         // RFC 9112 section 3.2.2: the target wins over the header.
-        Some(authority) => Some(authority_header(authority)?),
-        None => parts.headers.get(HOST).cloned(),
-    };
+        exchange.host = Some(authority_header(authority)?);
+    }
     if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
         return Err(Error::BadRequest("the target's scheme is not http"));
     }

@@ -1,6 +1,6 @@
 //! What happens to headers on their way: those of one hop stay there, ours are set.
 
-use http::header::{CONNECTION, HOST, TE, UPGRADE};
+use http::header::{CONNECTION, HOST, ORIGIN, TE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
@@ -224,9 +224,33 @@ pub(super) fn wanted_upgrade(parts: &Parts) -> Option<HeaderValue> {
     (asked && !h2c).then(|| protocol.clone())
 }
 
+/// What every request is asked for, found in one pass: the first of each name counts.
+#[derive(Default)]
+pub(super) struct Said<'a> {
+    pub(super) host: Option<&'a HeaderValue>,
+    pub(super) origin: Option<&'a HeaderValue>,
+    pub(super) request_id: Option<&'a HeaderValue>,
+}
+
+impl<'a> Said<'a> {
+    pub(super) fn by(headers: &'a HeaderMap) -> Self {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            if *name == HOST {
+                said.host.get_or_insert(value);
+            } else if *name == ORIGIN {
+                said.origin.get_or_insert(value);
+            } else if *name == REQUEST_ID {
+                said.request_id.get_or_insert(value);
+            }
+        }
+        said
+    }
+}
+
 /// The client's request id if it is a sane one, else a new one.
-pub(super) fn request_id(headers: &HeaderMap, worker: &Worker) -> HeaderValue {
-    if let Some(id) = headers.get(REQUEST_ID) {
+pub(super) fn request_id(asked: Option<&HeaderValue>, worker: &Worker) -> HeaderValue {
+    if let Some(id) = asked {
         let sane = (1..=REQUEST_ID_MAX).contains(&id.len())
             && id
                 .as_bytes()

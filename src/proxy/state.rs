@@ -9,13 +9,12 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::framing::Violation;
 use super::tunnel::Tunnel;
@@ -24,7 +23,7 @@ use super::worker::Worker;
 /// A connection without a request for this long gives its buffers back.
 pub(super) const PARK_AFTER_MS: u64 = 500;
 /// Deadlines farther away than this may be missed by one sweep.
-const FAR: Duration = Duration::from_secs(2);
+const FAR_MS: u64 = 2_000;
 /// How long a client may take to accept bytes of its answer, or to send the next of its body.
 const CLIENT_STALL_MS: u64 = 60_000;
 
@@ -230,11 +229,11 @@ impl State {
         deadline: Instant,
         mut work: Pin<&mut F>,
     ) -> Option<F::Output> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left < FAR {
-            return timeout(left, work).await.ok();
-        }
         let alarm = self.worker.ms_at(deadline);
+        // The coarse clock is behind by a sweep at most: a request asks no other.
+        if alarm < self.worker.now_ms() + FAR_MS {
+            return timeout_at(deadline, work).await.ok();
+        }
         self.alarm.set(alarm);
         let done = poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
