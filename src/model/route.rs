@@ -5,6 +5,7 @@ use regex::{Regex, RegexBuilder};
 
 use super::decode::{Decoded, Decoder, Fields, Wanted};
 use super::name::{Name, ServiceName, VersionName};
+use super::path;
 use super::value::{self, list, switch, whole};
 
 /// How much memory a compiled `path_regex` may take, in bytes.
@@ -110,7 +111,7 @@ pub fn decode(key: &str, id: &Name, fields: &Fields) -> Decoded<Route> {
 
 /// `path` or `path_regex`; both are a mistake.
 fn take_path(decoder: &mut Decoder<'_>) -> PathMatch {
-    let path = decoder.take("path", value::path);
+    let path = decoder.take("path", path);
     let regex = decoder.take("path_regex", whole_path_regex);
     if decoder.has("path") && decoder.has("path_regex") {
         decoder.mistake(Some("path_regex"), "excludes path: keep one of the two");
@@ -121,6 +122,18 @@ fn take_path(decoder: &mut Decoder<'_>) -> PathMatch {
         (Some(path), None) => PathMatch::Exact(path),
         (None, None) => PathMatch::Any,
     }
+}
+
+/// A path that a request can have: servers read `%2F` as a slash and `%41` as an A, and a path that
+/// can be read in two ways is refused.
+fn path(text: &str) -> Result<Box<str>, Wanted> {
+    let valid = value::path(text)?;
+    let matches = path::as_read(&valid).is_some_and(|read| read == path::as_written(&valid));
+    matches.then_some(valid).ok_or_else(|| {
+        "a path with escapes only where they are needed: requests with others (%2F, %5C, %41), or \
+         with segments such as ..;x, can be read in two ways and are refused"
+            .to_owned()
+    })
 }
 
 /// `strip_prefix` and `rewrite`, which need a path to work on.

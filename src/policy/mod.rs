@@ -3,8 +3,11 @@
 //! Invariant: values in, an answer out; no clock, no socket, no random source of its own.
 
 pub mod balance;
+pub mod client;
 pub mod health;
+pub mod key;
 pub mod retry;
 pub mod route;
 pub mod scan;
+pub mod sticky;
 pub mod version;

@@ -1,18 +1,25 @@
-//! Which version takes this request: pinned by a route, or drawn from the split.
+//! Which version takes this request: pinned by a route, the caller's own, or drawn from the split.
 
 use std::sync::Arc;
 
+use super::sticky;
 use crate::model::table::{Service, Version};
 
 /// The version for a request; `None` where a pinned one does not exist or none takes requests.
+/// `point` is where a sticky caller stands (see `sticky::point`): such a request draws no ticket.
 #[must_use]
-pub fn choose<'s>(service: &'s Service, pinned: Option<&str>) -> Option<&'s Arc<Version>> {
-    match pinned {
-        Some(name) => service
+pub fn choose<'s>(
+    service: &'s Service,
+    pinned: Option<&str>,
+    point: Option<u64>,
+) -> Option<&'s Arc<Version>> {
+    match (pinned, point) {
+        (Some(name), _) => service
             .versions
             .iter()
             .find(|version| version.name.as_str() == name),
-        None => service.versions.get(service.split.as_ref()?.draw()),
+        (None, Some(point)) => sticky::choose(service, point),
+        (None, None) => service.versions.get(service.split.as_ref()?.draw()),
     }
 }
 

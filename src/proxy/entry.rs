@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::slice;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use super::cors;
 use super::error::Error;
 use super::forward::{self, Call};
 use super::handler::{Exchange, Failure, Outcome, admit};
+use super::keys::Keys;
 use super::worker::Held;
 use crate::policy::scan::{self, ScanError, Scanner};
 
@@ -42,9 +44,10 @@ pub(super) async fn serve(
     origin: Option<&HeaderValue>,
 ) -> Outcome {
     // The room that a whole body takes of the entry's buffer is held until its answer begins.
-    let (name, body, mut held) = read(exchange, body).await?;
+    let (name, mut body, mut held) = read(exchange, body).await?;
     let service = admit(exchange, exchange.table.services.get(&name), &name)?;
     let bound = service.settings.max_body;
+    let keys = Keys::of(exchange, service, &parts, body.here());
     let body = match body {
         Body::Whole(bytes) if bytes.len() as u64 > bound => {
             return Err(Failure::of(service, Error::BodyTooLarge("max_body", bound)));
@@ -70,6 +73,7 @@ pub(super) async fn serve(
     let call = Call {
         service,
         pinned: None,
+        keys,
         path: None,
         parts,
         body,
@@ -84,6 +88,16 @@ pub(super) async fn serve(
 enum Body {
     Whole(Bytes),
     Begun(Begun),
+}
+
+impl Body {
+    /// What of it is here, in pieces.
+    fn here(&mut self) -> &[Bytes] {
+        match self {
+            Self::Whole(bytes) => slice::from_ref(bytes),
+            Self::Begun(begun) => begun.ahead.make_contiguous(),
+        }
+    }
 }
 
 struct Begun {

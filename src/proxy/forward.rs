@@ -16,6 +16,7 @@ use super::body::{AnswerBody, Fate, SendBody};
 use super::error::Error;
 use super::handler::Exchange;
 use super::headers::{self, Origin, SERVER_TIMING, VERSION};
+use super::keys::Keys;
 use super::tunnel::Tunnel;
 use super::upstream::{self, Answer, Asking, Broken, ConnectError, Lease, Patience, SendError};
 use crate::model::settings::{Effective, HostHeader};
@@ -32,6 +33,7 @@ pub(super) struct Call<'a> {
     pub(super) service: &'a Arc<Service>,
     /// The version a route pins.
     pub(super) pinned: Option<&'a str>,
+    pub(super) keys: Keys,
     /// What is appended to the endpoint's path; `None`: the named entry, which appends nothing.
     pub(super) path: Option<Box<str>>,
     pub(super) parts: Parts,
@@ -56,6 +58,7 @@ pub(super) async fn forward(
     let Call {
         service,
         pinned,
+        keys,
         path,
         parts,
         body,
@@ -72,6 +75,7 @@ pub(super) async fn forward(
         service,
         settings,
         pinned,
+        keys,
         path: path.as_deref(),
         parts: &parts,
         upgrade: upgrade.as_ref(),
@@ -92,6 +96,7 @@ struct Attempt<'a> {
     service: &'a Service,
     settings: &'a Effective,
     pinned: Option<&'a str>,
+    keys: Keys,
     path: Option<&'a str>,
     parts: &'a Parts,
     upgrade: Option<&'a HeaderValue>,
@@ -102,7 +107,8 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     /// Tries endpoints until one takes the request.
     async fn reach(&self, mut body: SendBody) -> Result<Reached, Error> {
-        let chosen = version::choose(self.service, self.pinned).ok_or(Error::NoEndpoint)?;
+        let chosen =
+            version::choose(self.service, self.pinned, self.keys.point).ok_or(Error::NoEndpoint)?;
         // May be repeated although it was sent (RFC 9110 section 9.2.2).
         let repeatable = self.parts.method.is_idempotent() && matches!(body, SendBody::Empty);
         let mut patience = if repeatable {
@@ -213,7 +219,7 @@ impl Attempt<'_> {
             now_us: worker.micros(Instant::now()),
             tried,
             random: worker.random(),
-            key: None,
+            key: self.keys.balance,
         }
     }
 

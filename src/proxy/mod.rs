@@ -12,6 +12,7 @@ mod forward;
 mod framing;
 mod handler;
 mod headers;
+mod keys;
 mod listener;
 mod routed;
 mod state;

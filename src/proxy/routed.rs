@@ -12,6 +12,7 @@ use super::cors;
 use super::error::Error;
 use super::forward::{self, Call};
 use super::handler::{Exchange, Failure, Outcome, admit};
+use super::keys::Keys;
 use crate::model::settings::Cors;
 use crate::policy::route::{self, RequestFacts};
 
@@ -37,6 +38,7 @@ pub(super) async fn serve(exchange: &Exchange, parts: Parts, body: Incoming) -> 
     let call = Call {
         service,
         pinned: pinned.as_deref(),
+        keys: Keys::of(exchange, service, &parts, &[]),
         path: Some(path),
         parts,
         body,

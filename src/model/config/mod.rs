@@ -118,6 +118,8 @@ struct Batch {
     /// The table is loaded from now on.
     load: bool,
     was_vanished: bool,
+    /// All of it was in force before.
+    restored: bool,
     /// Objects to judge and name anew.
     touched: BTreeSet<Object>,
     /// Objects whose state in force is another one.
@@ -256,6 +258,7 @@ impl Config {
             seed,
             load: false,
             was_vanished: self.is_vanished(),
+            restored: false,
             touched: BTreeSet::new(),
             changed: BTreeSet::new(),
         }

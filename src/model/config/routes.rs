@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::settle::{Settled, is_same};
-use super::slot::{Content, Slot};
+use super::slot::Content;
 use super::{Batch, Config, precedence};
 use crate::model::decode::ConfigError;
 use crate::model::keys::Object;
@@ -12,12 +12,22 @@ use crate::model::name::Name;
 use crate::model::route::Route;
 use crate::model::table::{RouteIndex, Services};
 
-/// A route in force.
+/// A route that stands.
 #[derive(Debug)]
 pub(super) struct RouteState {
+    /// The one in force.
     route: Arc<Route>,
     /// Whether it is in the table: enabled, and what it leads to is there.
     live: bool,
+    /// One that was written since and cannot follow it yet.
+    waiting: Option<Arc<Route>>,
+}
+
+impl RouteState {
+    fn leads_to(&self, services: &BTreeSet<Name>) -> bool {
+        let routes = [Some(&self.route), self.waiting.as_ref()];
+        (routes.into_iter().flatten()).any(|route| services.contains(&route.service))
+    }
 }
 
 impl Config {
@@ -29,16 +39,14 @@ impl Config {
     ) -> Option<RouteIndex> {
         let mut different = false;
         let mut concerned: BTreeSet<Name> = batch.touched.iter().filter_map(route_id).collect();
-        for id in &concerned {
-            different |= self.take_route(id);
-        }
         if !settled.altered.is_empty() {
-            let leads_there = |state: &RouteState| settled.altered.contains(&state.route.service);
-            let others = self.routes.iter().filter(|(_, state)| leads_there(state));
+            let routes = self.routes.iter();
+            let others = routes.filter(|(_, state)| state.leads_to(&settled.altered));
             concerned.extend(others.map(|(id, _)| id.clone()));
         }
         for id in concerned {
-            different |= self.judge_route(&id, &settled.services);
+            different |= self.take_route(&id, &settled.services);
+            different |= self.judge_route(&id, &settled.services, batch.restored);
             batch.touched.insert(Object::Route(id));
         }
         different.then(|| {
@@ -47,19 +55,38 @@ impl Config {
         })
     }
 
-    /// Puts another route in force, or none; whether that one was in the table.
-    fn take_route(&mut self, id: &Name) -> bool {
-        let slot = self.slots.get(&Object::Route(id.clone()));
-        let now = slot.and_then(route_of).cloned();
-        let before = self.routes.get(id);
-        if is_same(before.map(|state| &state.route), now.as_ref()) {
+    /// Puts another route in force, or none; whether that one was in the table. One that its
+    /// service cannot serve waits while the one before is in the table.
+    fn take_route(&mut self, id: &Name, services: &Services) -> bool {
+        let Some(slot) = self.slots.get_mut(&Object::Route(id.clone())) else {
+            return self.routes.remove(id).is_some_and(|state| state.live);
+        };
+        let pending = slot.pending().and_then(route_of);
+        let unserved = pending.filter(|route| keyless(route, services).is_some());
+        if let (Some(state), Some(route)) = (self.routes.get_mut(id), unserved)
+            && state.live
+        {
+            state.waiting = Some(Arc::clone(route));
+            return false;
+        }
+        slot.adopt();
+        let now = slot.in_force().and_then(route_of);
+        let before = self.routes.get_mut(id);
+        if is_same(before.as_ref().map(|state| &state.route), now) {
+            if let Some(state) = before {
+                state.waiting = None;
+            }
             return false;
         }
         let was_live = before.is_some_and(|state| state.live);
         match now {
             Some(route) => {
-                let live = false;
-                self.routes.insert(id.clone(), RouteState { route, live });
+                let state = RouteState {
+                    route: Arc::clone(route),
+                    live: false,
+                    waiting: None,
+                };
+                self.routes.insert(id.clone(), state);
             }
             None => {
                 self.routes.remove(id);
@@ -68,23 +95,28 @@ impl Config {
         was_live
     }
 
-    /// Finds out whether a route leads somewhere; whether that is different now.
-    fn judge_route(&mut self, id: &Name, services: &Services) -> bool {
+    /// Finds out whether a route leads somewhere; whether that is different now. One that is in the
+    /// table, or was before a restart, stays there when its service wants what no route can give.
+    fn judge_route(&mut self, id: &Name, services: &Services, restored: bool) -> bool {
         let object = Object::Route(id.clone());
         let (Some(state), Some(slot)) = (self.routes.get_mut(id), self.slots.get_mut(&object))
         else {
             return false;
         };
         let fault = route_fault(&state.route, services);
-        let live = state.route.enabled && fault.is_none();
+        let keyless_now = keyless(&state.route, services);
+        let served = state.live || restored || keyless_now.is_none();
+        let live = state.route.enabled && fault.is_none() && served;
         let different = live != state.live;
         state.live = live;
+        let waits = (state.waiting.as_ref()).and_then(|route| keyless(route, services));
         let error = |(field, message): (&str, String)| ConfigError {
             key: self.keys.shown(&object),
             field: Some(field.to_owned()),
             message,
         };
-        slot.discord = fault.map(error).into_iter().collect();
+        let faults = fault.or(waits).or(keyless_now);
+        slot.discord = faults.map(error).into_iter().collect();
         different
     }
 }
@@ -96,9 +128,9 @@ fn route_id(object: &Object) -> Option<Name> {
     }
 }
 
-fn route_of(slot: &Slot) -> Option<&Arc<Route>> {
-    match slot.in_force() {
-        Some(Content::Route(route)) => Some(route),
+fn route_of(content: &Content) -> Option<&Arc<Route>> {
+    match content {
+        Content::Route(route) => Some(route),
         _ => None,
     }
 }
@@ -122,4 +154,19 @@ fn route_fault(route: &Route, services: &Services) -> Option<(&'static str, Stri
             format!("no endpoint of {name} has the version {version}; the route waits for one");
         ("version", message)
     })
+}
+
+/// Why a service cannot serve a route, with the field to mend: it wants a key from the body, and the
+/// body of a routed request is not read. A route that pins its version asks for no sticky key.
+fn keyless(route: &Route, services: &Services) -> Option<(&'static str, String)> {
+    let name = &route.service;
+    let service = services.get(name.as_str()).filter(|_| route.enabled)?;
+    let pinned = route.version.is_some();
+    let mut settings = service.settings.keyed_by_body();
+    let setting = settings.find(|setting| !(pinned && *setting == "sticky"))?;
+    let message = format!(
+        "{setting} of {name} takes its key from the body (json:), which is not read for routes: \
+         want header:, cookie:, query:, ip or token there, or a service that is only asked by name"
+    );
+    Some(("service", message))
 }

@@ -46,7 +46,7 @@ pub(super) struct Settled {
     pub(super) services: Services,
     /// Whether any is different.
     changed: bool,
-    /// Those that came, went, or have other versions.
+    /// Those that came, went, or are different in what a route depends on.
     pub(super) altered: BTreeSet<Name>,
 }
 
@@ -121,7 +121,7 @@ impl Config {
             }
             settled.changed = true;
             settled.services.set(&name, after.clone());
-            if !has_same_versions(before.as_deref(), after.as_deref()) {
+            if !is_same_to_routes(before.as_deref(), after.as_deref()) {
                 settled.altered.insert(name);
             }
         }
@@ -346,7 +346,9 @@ pub(super) fn is_same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
     }
 }
 
-fn has_same_versions(a: Option<&Service>, b: Option<&Service>) -> bool {
+/// Whether two states of a service have the same routes: the same versions, and the same settings
+/// that no route can follow.
+fn is_same_to_routes(a: Option<&Service>, b: Option<&Service>) -> bool {
     let (Some(a), Some(b)) = (a, b) else {
         return a.is_none() && b.is_none();
     };
@@ -357,5 +359,7 @@ fn has_same_versions(a: Option<&Service>, b: Option<&Service>) -> bool {
             .map(|version| version.name.clone())
             .collect()
     };
-    names(a) == names(b) && a.misconfigured.is_none() == b.misconfigured.is_none()
+    names(a) == names(b)
+        && a.misconfigured.is_none() == b.misconfigured.is_none()
+        && a.settings.keyed_by_body().eq(b.settings.keyed_by_body())
 }

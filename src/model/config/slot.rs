@@ -103,7 +103,7 @@ impl Slot {
     }
 
     /// Takes what was read. A good text is in force at once, except where it is judged together
-    /// with others.
+    /// with other objects.
     pub(super) fn take(&mut self, keys: &Keys, object: &Object, raw: Raw) {
         if let (Good::Text(text), Raw::Hash(fields)) = (&self.good, &raw)
             && text.fields == *fields
@@ -122,7 +122,7 @@ impl Slot {
                 Standing::Refused(raw)
             }
         };
-        if !matches!(object, Object::Endpoints(_) | Object::Weights(_)) {
+        if !is_judged(object) {
             self.adopt();
         }
     }
@@ -210,6 +210,14 @@ impl Slot {
             Good::Nothing | Good::Absence => 0,
         }
     }
+}
+
+/// Whether what such an object says must fit what others say before it is in force.
+pub(super) fn is_judged(object: &Object) -> bool {
+    matches!(
+        object,
+        Object::Endpoints(_) | Object::Weights(_) | Object::Route(_)
+    )
 }
 
 /// Whether a mistake in such an object closes something.

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::slot::{Good, is_closing};
+use super::slot::{Good, is_closing, is_judged};
 use super::{Applied, Config, Sight};
 use crate::model::decode::{ConfigError, Fields, Raw};
-use crate::model::keys::{Object, Parsed};
+use crate::model::keys::Parsed;
 
 /// What is in force, by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,7 @@ impl Config {
     pub fn restore(&mut self, snapshot: Snapshot, seed: u64) -> Applied {
         let mut batch = self.begin(seed);
         batch.load = true;
+        batch.restored = true;
         let texts = snapshot.objects.into_iter();
         let texts = texts.map(|(key, fields)| (key, Raw::Hash(fields)));
         let closed = snapshot.closed.into_iter();
@@ -60,7 +61,7 @@ impl Config {
             };
             self.take(object.clone(), raw, Sight::Read, &mut batch);
             // These were in force together, even where they would not be taken so today.
-            if matches!(object, Object::Endpoints(_) | Object::Weights(_))
+            if is_judged(&object)
                 && let Some(slot) = self.slots.get_mut(&object)
             {
                 slot.adopt();

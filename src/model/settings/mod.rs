@@ -285,6 +285,18 @@ pub struct Effective {
 }
 
 impl Effective {
+    /// The settings that want a key from the body, by name.
+    pub fn keyed_by_body(&self) -> impl Iterator<Item = &'static str> {
+        let is_json = |source: &KeySource| matches!(source, KeySource::Json(_));
+        let sticky = self.sticky.as_ref().is_some_and(is_json);
+        let balance = matches!(&self.balance, Balance::Hash(source) if is_json(source));
+        let wanted = [("sticky", sticky), ("balance", balance)];
+        wanted
+            .into_iter()
+            .filter(|(_, json)| *json)
+            .map(|(name, _)| name)
+    }
+
     /// `service` over `defaults` over what is built in.
     #[must_use]
     pub fn merge(service: &Settings, defaults: &Settings) -> Self {

@@ -1,4 +1,5 @@
-//! Which service a body of the named entry asks for, found while it streams by.
+//! Which service a body of the named entry asks for, found while it streams by; and a value in it,
+//! where a setting asks for one.
 //!
 //! A strict reader of JSON (RFC 8259) that keeps nothing but the top-level `server_name`. Where a
 //! body has several mistakes the first byte that is wrong decides, so the answer does not depend on
@@ -9,6 +10,7 @@
 
 mod nesting;
 mod number;
+mod pointer;
 mod text;
 mod utf8;
 mod wrong;
@@ -17,6 +19,7 @@ use std::borrow::Cow;
 
 use nesting::{Nest, Nesting};
 use number::Number;
+pub use pointer::value_at;
 use text::{Role, Text};
 use utf8::Utf8;
 use wrong::Wrong;

@@ -190,7 +190,7 @@ impl Text {
 }
 
 /// How many bytes at the beginning are neither a quote nor a backslash nor a control character.
-fn plain_len(bytes: &[u8]) -> usize {
+pub(super) fn plain_len(bytes: &[u8]) -> usize {
     let short = plain_words(bytes.get(..LONG).unwrap_or(bytes));
     if short < LONG {
         return short;

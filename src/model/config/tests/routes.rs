@@ -66,6 +66,81 @@ fn a_bad_route_leaves_the_last_good_one_and_a_new_one_does_not_exist() {
 }
 
 #[test]
+fn a_new_route_to_a_service_keyed_by_the_body_waits_until_that_is_mended() {
+    for (key, setting) in [
+        ("service:a", "sticky=json:/user"),
+        ("service:a", "balance=hash:json:/user"),
+        ("defaults", "sticky=json:/user"),
+    ] {
+        let mut book = Book::loaded(&[("endpoints:a", ONE), (key, setting)]);
+        book.write("route:r", "service=a");
+        assert!(book.routes().is_empty(), "{setting}");
+        assert_eq!(book.wrong(), ["route:r service"], "{setting}");
+        let mended = setting.replace("json:/", "header:");
+        let applied = book.write(key, &mended);
+        assert_eq!(applied.errors_gone, ["smartlink:route:r service"]);
+        assert_eq!(book.routes(), ["r"], "{mended}");
+    }
+}
+
+#[test]
+fn a_route_stays_when_its_service_begins_to_want_a_key_from_the_body() {
+    let mut book = Book::loaded(&[("endpoints:a", ONE), ("route:r", "service=a, path=/x")]);
+    book.write("service:a", "sticky=json:/user");
+    assert_eq!(book.routes(), ["r"]);
+    assert_eq!(book.wrong(), ["route:r service"]);
+    // So it does beside a rewritten one that waits.
+    book.write("route:r", "service=a, path=/y");
+    let exact = |book: &Book, path: &str| book.config.table().routes.exact.contains_key(path);
+    assert!(exact(&book, "/x") && !exact(&book, "/y"));
+    assert_eq!(book.wrong(), ["route:r service"]);
+    let mut restarted = Book::unloaded();
+    let snapshot = book.config.snapshot();
+    restarted.seed += 1;
+    drop(restarted.config.restore(snapshot, 1));
+    assert!(exact(&restarted, "/x"));
+    assert_eq!(restarted.wrong(), ["route:r service"]);
+    book.write("service:a", "sticky=cookie:user");
+    assert!(exact(&book, "/y") && !exact(&book, "/x"));
+    assert!(book.wrong().is_empty());
+}
+
+#[test]
+fn a_rewritten_route_waits_for_the_service_it_names() {
+    let mut book = Book::loaded(&[
+        ("endpoints:a", ONE),
+        ("endpoints:b", ONE),
+        ("service:b", "sticky=json:/user"),
+        ("route:r", "service=a"),
+    ]);
+    let leads_to = |book: &Book| book.config.table().routes.routes[0].service.to_string();
+    book.write("route:r", "service=b");
+    assert_eq!(leads_to(&book), "a");
+    book.delete("service:b");
+    assert_eq!(leads_to(&book), "b");
+    book.write("service:b", "sticky=json:/user");
+    book.write("route:r", "service=a");
+    assert!(book.wrong().is_empty());
+    assert_eq!(leads_to(&book), "a");
+    book.write("route:r", "service=b");
+    book.delete("route:r");
+    assert!(book.wrong().is_empty() && book.routes().is_empty());
+}
+
+#[test]
+fn a_route_that_pins_its_version_needs_no_sticky_key() {
+    let mut book = Book::loaded(&[
+        ("endpoints:a", ONE),
+        ("service:a", "sticky=json:/user"),
+        ("route:r", "service=a, version=base"),
+    ]);
+    assert_eq!(book.routes(), ["r"]);
+    assert!(book.wrong().is_empty());
+    book.write("service:a", "sticky=json:/user, balance=hash:json:/user");
+    assert_eq!(book.wrong(), ["route:r service"]);
+}
+
+#[test]
 fn a_change_of_services_leaves_the_routes_alone() {
     let mut book = Book::loaded(&[("endpoints:a", ONE), ("route:r", "service=a")]);
     let routes = Arc::clone(&book.config.table().routes);
