@@ -13,6 +13,7 @@ mod live_changes;
 mod redis_faults;
 mod routes;
 mod shares;
+mod sticky;
 mod store;
 mod strangers;
 mod streaming;

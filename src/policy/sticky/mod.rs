@@ -72,17 +72,19 @@ fn ring(point: u64, version: &str) -> u128 {
 }
 
 /// `-log2(number / 2^64)` in units of 2^-40, above 0, for a number above 0. Digit by digit: the
-/// square of a number in [1, 2) is above 2 if the next binary digit of its logarithm is 1.
+/// square of a number in [1, 2) is at least 2 where the next binary digit of its logarithm is 1.
 fn minus_log2(number: u64) -> u64 {
     let zeros = number.leading_zeros();
     // In [1, 2), in units of 2^-63.
     let mut rest = number << zeros;
     let mut fraction = 0;
     for _ in 0..FRACTION {
-        let square = u128::from(rest) * u128::from(rest) >> 63;
-        let digit = u64::try_from(square >> 64).unwrap_or(1);
-        fraction = fraction << 1 | digit;
-        rest = u64::try_from(square >> digit).unwrap_or(u64::MAX);
+        // In [1, 4), in units of 2^-62.
+        let square = (u128::from(rest) * u128::from(rest)) >> u64::BITS;
+        let square = u64::try_from(square).expect("two numbers of 64 bits make one of 128");
+        let digit = square >> 63;
+        fraction = (fraction << 1) | digit;
+        rest = square << (1 - digit);
     }
     (u64::from(zeros + 1) << FRACTION) - fraction
 }
