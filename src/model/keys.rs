@@ -184,6 +184,12 @@ impl Keys {
         format!("{}gateway:{instance}", self.prefix)
     }
 
+    /// The health of a service's endpoints, as all gateways see it.
+    #[must_use]
+    pub fn health(&self, service: &Name) -> String {
+        format!("{}health:{service}", self.prefix)
+    }
+
     /// A key for gateways only; its format may change.
     #[must_use]
     pub fn internal(&self, what: &str) -> String {

@@ -147,6 +147,22 @@ impl Services {
         self.shards.iter().flat_map(|shard| shard.values())
     }
 
+    /// The services that are not the very same as before, by what they were and what they are;
+    /// what tables share is not looked at.
+    pub fn differing<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = (Option<&'a Arc<Service>>, Option<&'a Arc<Service>>)> {
+        let shards = self.shards.iter().zip(&before.shards);
+        let changed = shards.filter(|(now, before)| !Arc::ptr_eq(now, before));
+        changed.flat_map(|(now, before)| {
+            let here = now.iter().map(|(name, it)| (before.get(name), Some(it)));
+            let gone = before.iter().filter(|(name, _)| !now.contains_key(*name));
+            let pairs = here.chain(gone.map(|(_, it)| (Some(it), None)));
+            pairs.filter(|pair| !matches!(pair, (Some(a), Some(b)) if Arc::ptr_eq(a, b)))
+        })
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -5,6 +5,7 @@
 //!
 //! Invariant: nothing here waits longer than its time-out.
 
+mod health;
 mod hearing;
 mod load;
 mod options;
@@ -23,6 +24,7 @@ use fred::types::config::{
 };
 use fred::types::scripts::Script;
 
+pub use health::{EndpointHealth, Merged, ServiceHealth};
 pub use hearing::{Change, Event, Events};
 pub use load::{CHUNK, Found, Loaded, read_all};
 pub use options::Options;
@@ -154,6 +156,7 @@ struct Scripts {
     load_objects: Script,
     beat: Script,
     publish_changes: Script,
+    merge_health: Script,
 }
 
 impl std::fmt::Debug for Store {
@@ -184,6 +187,7 @@ impl Store {
                 load_objects: Script::from_lua(include_str!("../../lua/load_objects.lua")),
                 beat: Script::from_lua(include_str!("../../lua/beat.lua")),
                 publish_changes: Script::from_lua(include_str!("../../lua/publish_changes.lua")),
+                merge_health: Script::from_lua(include_str!("../../lua/merge_health.lua")),
             }),
         };
         let events = hearing::listen(&store, hearing);
