@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::admin::{self, Admin};
 use crate::control::outbox::Outbox;
-use crate::control::prober::{self, Prober};
+use crate::control::prober::{self, Board, Prober, Publisher};
 use crate::control::status::Status;
 use crate::control::watcher::{self, NameHeld, Shared, Watcher};
 use crate::model::table::Table;
@@ -156,18 +157,18 @@ impl Control {
     /// Starts it, and returns when the first table is loaded, or after about a second without
     /// Redis: the table is then the snapshot's, or not loaded.
     pub fn start(options: ControlOptions) -> Result<Self, Error> {
+        let epoch = Instant::now();
         let shared = Shared {
             table: Arc::default(),
             status: Arc::default(),
             outbox: Outbox::default(),
+            revision: watch::Sender::default(),
+            health: Board::new(epoch),
         };
         let (reports, reported) = mpsc::channel(REPORTS_MAX);
-        let links = proxy::Links {
-            epoch: Instant::now(),
-            reports,
-        };
+        let links = proxy::Links { epoch, reports };
         let prober = prober::Options {
-            epoch: links.epoch,
+            epoch,
             instance: options.watcher.instance.clone(),
         };
         let prober = Prober::new(prober, &shared, reported);
@@ -212,9 +213,9 @@ fn run_control(
     started: oneshot::Sender<Result<Option<SocketAddr>, Error>>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = Builder::new_current_thread()
         .enable_all()
-        .build();
+        .build_local(LocalOptions::default());
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -233,6 +234,8 @@ fn run_control(
             Err(error) => drop(started.send(Err(error))),
         }
     });
+    // Look-ups of names may hang in the system's resolver: nobody waits for them.
+    runtime.shutdown_background();
 }
 
 /// Begins everything that runs on the control plane; the watcher is run by the caller.
@@ -252,8 +255,11 @@ async fn begin(
     }
     let (store, events) = Store::connect(&options.store)?;
     tokio::spawn(shared.outbox.clone().run(store.clone()));
-    tokio::spawn(prober.run());
+    let instance = options.watcher.instance.clone();
+    let publisher = Publisher::new(store.clone(), instance, &shared);
     let mut watcher = Watcher::new(store, events, options.watcher, shared);
     watcher.start().await?;
+    tokio::task::spawn_local(prober.run());
+    tokio::spawn(publisher.run());
     Ok((watcher, bound))
 }

@@ -112,6 +112,21 @@ pub fn config_vanished_over() {
     info!("config vanished: over");
 }
 
+/// An endpoint takes no requests until a probe succeeds.
+pub fn endpoint_down(service: &str, version: &str, endpoint: &str, why: &str) {
+    warn!(service, version, endpoint, why, "endpoint down");
+}
+
+/// An endpoint takes requests again.
+pub fn endpoint_up(service: &str, version: &str, endpoint: &str, why: &str) {
+    info!(service, version, endpoint, why, "endpoint up");
+}
+
+/// An endpoint takes no requests for a while.
+pub fn endpoint_ejected(service: &str, version: &str, endpoint: &str, why: &str) {
+    warn!(service, version, endpoint, why, "endpoint ejected");
+}
+
 /// Redis does not answer; traffic flows on as last configured.
 pub fn redis_lost(why: &str) {
     warn!(why, "redis lost");

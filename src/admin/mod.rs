@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::control::prober::Board;
 use crate::control::status::Status;
 use crate::control::watcher::Shared;
 use crate::model::table::Table;
@@ -66,6 +67,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 pub struct Admin {
     table: Arc<ArcSwap<Table>>,
     status: Arc<Status>,
+    health: Board,
     address: SocketAddr,
     /// SHA-256 of the token: digests are compared, so that timing tells nothing about the token.
     token: Option<[u8; 32]>,
@@ -96,6 +98,7 @@ impl Admin {
         Ok(Self {
             table: Arc::clone(&shared.table),
             status: Arc::clone(&shared.status),
+            health: shared.health.clone(),
             address,
             token,
         })
@@ -115,7 +118,7 @@ impl Admin {
         }
         if !matches!(
             path,
-            "/healthz" | "/readyz" | "/api/v1/table" | "/api/v1/errors"
+            "/healthz" | "/readyz" | "/api/v1/table" | "/api/v1/health" | "/api/v1/errors"
         ) {
             return text(StatusCode::NOT_FOUND, "not found\n");
         }
@@ -130,6 +133,7 @@ impl Admin {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.readiness(),
             "/api/v1/table" => json(&picture::table(&self.table.load_full(), &self.status)),
+            "/api/v1/health" => json(&picture::health(&self.table.load_full(), &self.health)),
             _ => json(&picture::errors(&self.status.errors())),
         }
     }

@@ -1,9 +1,10 @@
-//! The table in force and the config errors, as JSON.
+//! The table in force, the health of its endpoints and the config errors, as JSON.
 
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
+use crate::control::prober::Board;
 use crate::control::status::{Standing, Status};
 use crate::model::endpoint::Duty;
 use crate::model::name::Name;
@@ -75,6 +76,30 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         "max_conns": endpoint.spec.max_conns,
         "inflight": endpoint.live.inflight.load(Ordering::Relaxed),
     })
+}
+
+/// How this gateway finds each endpoint.
+pub(super) fn health(table: &Table, board: &Board) -> Value {
+    let mut services: Vec<_> = table.services.iter().collect();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut endpoints = Vec::new();
+    for service in services {
+        for version in &service.versions {
+            for endpoint in &version.endpoints {
+                let shown = board.show(endpoint);
+                endpoints.push(json!({
+                    "service": service.name.as_str(),
+                    "version": version.name.as_str(),
+                    "endpoint": endpoint.spec.url,
+                    "state": shown.state,
+                    "since_ms": shown.since_ms,
+                    "why": &*shown.why,
+                    "inflight": endpoint.live.inflight.load(Ordering::Relaxed),
+                }));
+            }
+        }
+    }
+    json!({ "revision": table.revision, "endpoints": endpoints })
 }
 
 fn route(route: &Route) -> Value {

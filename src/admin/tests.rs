@@ -6,6 +6,7 @@ fn admin(address: &str, token: Option<&str>) -> Admin {
     Admin {
         table: Arc::default(),
         status: Arc::default(),
+        health: Board::new(tokio::time::Instant::now()),
         address: address.parse().expect("an address"),
         token: token.map(Sha256::digest).map(Into::into),
     }

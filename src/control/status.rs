@@ -44,6 +44,7 @@ pub struct Status {
     connected: AtomicBool,
     vanished: AtomicBool,
     draining: AtomicBool,
+    doubts: AtomicU64,
     errors: ArcSwap<Vec<Standing>>,
 }
 
@@ -86,6 +87,16 @@ impl Status {
     #[must_use]
     pub fn errors(&self) -> std::sync::Arc<Vec<Standing>> {
         self.errors.load_full()
+    }
+
+    /// How often Redis may have lost what was written there: a new connection, a flush.
+    #[must_use]
+    pub fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The gateway is about to stop.

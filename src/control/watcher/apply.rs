@@ -35,6 +35,7 @@ impl Watcher {
         if let Some(table) = applied.table {
             let revision = table.revision;
             self.shared.table.store(table);
+            self.shared.revision.send_replace(revision);
             telemetry::config_applied(revision, &applied.changed);
             let mut note = self.note("config_applied");
             note.push(("revision", revision.to_string()));

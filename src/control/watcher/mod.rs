@@ -20,9 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::outbox::Outbox;
+use super::prober::Board;
 use super::status::{Standing, Status};
 use crate::model::config::Config;
 use crate::model::keys::Parsed;
@@ -51,6 +53,10 @@ pub struct Shared {
     pub status: Arc<Status>,
     /// News on its way to Redis.
     pub outbox: Outbox,
+    /// The revision in force, for those who wait for the next.
+    pub revision: watch::Sender<u64>,
+    /// How endpoints are.
+    pub health: Board,
 }
 
 /// How often a life sign is given.
@@ -232,15 +238,15 @@ impl Watcher {
 #[error("another live gateway is called {0}: want another --instance")]
 pub struct NameHeld(pub String);
 
-/// A new number nobody can guess, for splits.
-fn seed() -> u64 {
+/// A new number nobody can guess.
+pub(super) fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     // The standard library seeds each `RandomState` from the system's random source.
     RandomState::new().build_hasher().finish()
 }
 
 /// Now, in Unix milliseconds.
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
 }
 
@@ -261,7 +267,7 @@ fn union(a: impl IntoIterator<Item = String>, b: impl IntoIterator<Item = String
 }
 
 /// The error and its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

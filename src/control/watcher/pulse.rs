@@ -70,6 +70,7 @@ impl Watcher {
         self.pulse.flags_wanted = true;
         self.pulse.beat_wanted = true;
         self.errors_unsure = true;
+        self.shared.status.doubt();
         self.full = true;
     }
 
@@ -168,6 +169,7 @@ impl Watcher {
             // Flushed, swapped, restarted empty, or we were away for long.
             self.full = true;
             self.errors_unsure = true;
+            self.shared.status.doubt();
         }
         self.pulse.beaten = true;
         self.pulse.unproven.get_or_insert_with(Instant::now);

@@ -18,6 +18,8 @@ use super::{eventually, secs};
 pub struct Site {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Its admin port.
+    pub admin: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<(), Error>>>,
 }
@@ -70,10 +72,12 @@ impl Site {
     pub fn start_with(options: app::Options) -> Self {
         let bound = App::bind(options).expect("it starts");
         let address = *bound.public.first().expect("one address");
+        let admin = bound.admin.expect("an admin port");
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || bound.run(async { drop(stopped.await) }));
         Self {
             address,
+            admin,
             stop: Some(stop),
             thread: Some(thread),
         }
