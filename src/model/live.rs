@@ -127,6 +127,15 @@ impl Condition {
     }
 }
 
+/// The requests that wait for a place on an endpoint of one version, where `max_conns` are taken.
+#[derive(Debug, Default)]
+pub struct Crowd {
+    /// How many they are.
+    pub queued: AtomicU32,
+    /// Wakes the one that waits longest when a place is free.
+    pub freed: Notify,
+}
+
 /// What all threads must agree on about a service.
 #[derive(Debug, Default)]
 pub struct ServiceLive {
@@ -134,10 +143,10 @@ pub struct ServiceLive {
     pub requests: CachePadded<AtomicU64>,
     /// What the retry budget remembers, packed by `policy::retry`.
     pub budget: CachePadded<Budget>,
-    /// Requests that wait: for a place (`queue`) or for an endpoint to come back (`hold`).
+    /// Requests that wait for a place, over all versions: what `queue` bounds.
     pub waiting: AtomicU32,
-    /// Wakes one of those waiting when a place is free, all when an endpoint comes back or the
-    /// service changes.
+    /// Wakes all that wait, for a place or for an endpoint (`hold`), when an endpoint comes back or
+    /// the service changes.
     pub changed: Notify,
 }
 

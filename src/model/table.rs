@@ -11,7 +11,7 @@ use http::HeaderValue;
 
 use super::endpoint::EndpointSpec;
 use super::hash::TextHasher;
-use super::live::{Live, ServiceLive};
+use super::live::{Crowd, Live, ServiceLive};
 use super::name::{Name, ServiceName, VersionName};
 use super::path;
 use super::route::{PathMatch, Route};
@@ -88,11 +88,15 @@ pub struct Version {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Turns of the round robin, carried over from table to table.
     pub rotor: Arc<CachePadded<AtomicUsize>>,
+    /// Who waits for a place on one of its endpoints, carried over likewise.
+    pub crowd: Arc<Crowd>,
 }
 
 /// One endpoint.
 #[derive(Debug)]
 pub struct Endpoint {
+    /// The service it serves.
+    pub service: ServiceName,
     /// What the operator said.
     pub spec: EndpointSpec,
     /// Its own `Host` header.

@@ -14,13 +14,17 @@ pub fn choose<'s>(
     point: Option<u64>,
 ) -> Option<&'s Arc<Version>> {
     match (pinned, point) {
-        (Some(name), _) => service
-            .versions
-            .iter()
-            .find(|version| version.name.as_str() == name),
+        (Some(name), _) => named(service, name),
         (None, Some(point)) => sticky::choose(service, point),
         (None, None) => service.versions.get(service.split.as_ref()?.draw()),
     }
+}
+
+/// The version of that name.
+#[must_use]
+pub fn named<'s>(service: &'s Service, name: &str) -> Option<&'s Arc<Version>> {
+    let mut versions = service.versions.iter();
+    versions.find(|version| version.name.as_str() == name)
 }
 
 /// The versions to turn to, in order, when no endpoint of `chosen` can be reached: those with a

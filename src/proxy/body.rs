@@ -17,8 +17,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::error::Error;
 use super::state::State;
-use super::upstream::Lease;
+use super::upstream::{InFlight, Lease};
 use super::worker::Held;
+use crate::policy::health::Seen;
 use crate::policy::scan::Scanner;
 use crate::telemetry;
 
@@ -77,6 +78,8 @@ pub(super) struct Stream {
     pub(super) bound: Option<(&'static str, u64)>,
     /// Bytes that arrived, those ahead included.
     pub(super) seen: u64,
+    /// Nothing was taken of it yet: it can be sent from its beginning.
+    pub(super) untouched: bool,
     pub(super) fate: Rc<Fate>,
     pub(super) state: Rc<State>,
 }
@@ -143,6 +146,7 @@ impl Body for SendBody {
             Self::Stream(stream) => stream,
         };
         if let Some(bytes) = stream.ahead.pop_front() {
+            stream.untouched = false;
             stream.fate.progress.set(Instant::now());
             if stream.ahead.is_empty() {
                 stream.held.clear();
@@ -150,6 +154,7 @@ impl Body for SendBody {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         let frame = ready!(Pin::new(&mut stream.incoming).poll_frame(cx));
+        stream.untouched = false;
         stream.fate.progress.set(Instant::now());
         match frame {
             Some(Ok(frame)) => {
@@ -216,6 +221,8 @@ enum Kind {
 
 struct Upstream {
     lease: Lease,
+    /// The endpoint answers for what breaks.
+    place: InFlight,
     fate: Option<Rc<Fate>>,
     stall: Duration,
     /// Runs only while the upstream is waited for.
@@ -244,6 +251,7 @@ impl AnswerBody {
     /// The body that comes over a lent connection; its end gives the connection back.
     pub(super) fn upstream(
         lease: Lease,
+        place: InFlight,
         fate: Option<Rc<Fate>>,
         stall: Duration,
         deadline: Option<Instant>,
@@ -254,6 +262,7 @@ impl AnswerBody {
         }
         let upstream = Upstream {
             lease,
+            place,
             fate,
             stall,
             timer: None,
@@ -302,6 +311,9 @@ impl Upstream {
         match self.lease.poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.timer = None;
+                if let Some(Err(_)) = &frame {
+                    self.broke(&"the answer broke off");
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(|_malformed| Cut)))
             }
             Poll::Pending => self.poll_stall(cx),
@@ -329,11 +341,24 @@ impl Upstream {
                 Some(later) if later > Instant::now() => timer.as_mut().reset(later),
                 _ => {
                     telemetry::answer_cut("stall or total ran out");
+                    if !self.is_late() {
+                        self.broke(&"stall ran out in the middle of the answer");
+                    }
                     return Poll::Ready(Some(Err(Cut)));
                 }
             }
         }
         Poll::Pending
+    }
+
+    /// The answer broke off in its middle.
+    fn broke(&self, why: &dyn fmt::Display) {
+        let (worker, endpoint) = (self.lease.worker(), self.place.endpoint());
+        let table = worker.table();
+        if let Some(service) = table.services.get(endpoint.service.as_str()) {
+            let sight = (Seen::Failed, Instant::now());
+            worker.saw(endpoint, &service.settings, sight, why);
+        }
     }
 
     fn is_late(&self) -> bool {

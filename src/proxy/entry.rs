@@ -65,6 +65,7 @@ pub(super) async fn serve(
                 scanner: Some(begun.scanner),
                 bound: Some(("max_body", bound)),
                 seen: begun.seen,
+                untouched: true,
                 fate: Fate::new(false),
                 state: exchange.state.clone(),
             }))

@@ -113,6 +113,7 @@ fn send_body(
         scanner: None,
         bound: max_stream.map(|bound| ("max_stream", bound)),
         seen: 0,
+        untouched: true,
         fate: Fate::new(false),
         state: exchange.state.clone(),
     })))

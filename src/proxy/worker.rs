@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
 use std::rc::Rc;
@@ -17,8 +18,9 @@ use super::state::{PARK_AFTER_MS, State};
 use super::upstream::{Names, Pools};
 use super::{Links, millis};
 use crate::model::hash::mix;
-use crate::model::table::Table;
-use crate::policy::health::Report;
+use crate::model::settings::Effective;
+use crate::model::table::{Endpoint, Table};
+use crate::policy::health::{self, Report, Seen};
 use crate::transport::TlsConfigs;
 
 /// For how long after a drain began requests on kept connections are still answered.
@@ -135,9 +137,30 @@ impl Worker {
         mix(seed.wrapping_sub(count))
     }
 
+    /// Takes note of what was seen of an endpoint, and tells the control half what must follow.
+    pub(super) fn saw(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        settings: &Effective,
+        sight: (Seen, Instant),
+        why: &dyn Display,
+    ) {
+        let (seen, now) = sight;
+        let now_ms = self.micros(now) / 1_000;
+        if let Some(finding) = health::observe(endpoint, settings, seen, now_ms) {
+            self.report(Report {
+                service: endpoint.service.clone(),
+                version: endpoint.spec.version.clone(),
+                endpoint: Arc::clone(endpoint),
+                finding,
+                why: why.to_string(),
+            });
+        }
+    }
+
     /// Tells the control half of an endpoint. Where nobody listens fast enough it is dropped: the
     /// prober looks at all endpoints now and then by itself.
-    pub(super) fn report(&self, report: Report) {
+    fn report(&self, report: Report) {
         if let Err(error) = self.reports.try_send(report) {
             tracing::debug!(%error, "a finding is not reported");
         }

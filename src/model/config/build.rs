@@ -37,7 +37,7 @@ pub(super) fn service(plan: Plan<'_>, pools: &mut u64) -> Arc<Service> {
         _ => Arc::clone(&plan.settings),
     };
     let live = before.map_or_else(Arc::default, |before| Arc::clone(&before.live));
-    let reuse = Reuse::new(before, &settings.transport, &live);
+    let reuse = Reuse::new(plan.name, before, &settings.transport, &live);
     let versions: Vec<Arc<Version>> = by_version(plan.endpoints)
         .into_iter()
         .map(|(name, specs)| {
@@ -78,11 +78,13 @@ struct Reuse<'a> {
     /// By URL, whichever version they served.
     endpoints: HashMap<&'a str, &'a Arc<Endpoint>>,
     same_transport: bool,
+    service: &'a Name,
     group: &'a Arc<ServiceLive>,
 }
 
 impl<'a> Reuse<'a> {
     fn new(
+        service: &'a Name,
         before: Option<&'a Service>,
         transport: &Transport,
         group: &'a Arc<ServiceLive>,
@@ -93,6 +95,7 @@ impl<'a> Reuse<'a> {
             versions: versions().map(|version| (&version.name, version)).collect(),
             endpoints: endpoints.map(|there| (&*there.spec.url, there)).collect(),
             same_transport: before.is_some_and(|before| before.settings.transport == *transport),
+            service,
             group,
         }
     }
@@ -122,6 +125,7 @@ impl<'a> Reuse<'a> {
             weight,
             endpoints,
             rotor: before.map_or_else(Arc::default, |before| Arc::clone(&before.rotor)),
+            crowd: before.map_or_else(Arc::default, |before| Arc::clone(&before.crowd)),
         })
     }
 
@@ -137,6 +141,7 @@ impl<'a> Reuse<'a> {
             return Arc::clone(same);
         }
         Arc::new(Endpoint {
+            service: self.service.clone(),
             spec: spec.clone(),
             host: HeaderValue::from_str(&spec.target.authority)
                 .expect("decode takes only visible ASCII in an authority"),

@@ -33,6 +33,7 @@ pub(super) fn pool_of(weights: &[u32], mut edit: impl FnMut(&mut EndpointSpec)) 
         };
         edit(&mut spec);
         Arc::new(Endpoint {
+            service: Name::parse("test").expect("a name"),
             host: HeaderValue::from_static("test"),
             pool,
             seed: spread(&[spec.url.as_bytes()]),
@@ -47,6 +48,7 @@ pub(super) fn pool_of(weights: &[u32], mut edit: impl FnMut(&mut EndpointSpec)) 
         weight: 1,
         endpoints: endpoints.collect(),
         rotor: Arc::default(),
+        crowd: Arc::default(),
     }
 }
 

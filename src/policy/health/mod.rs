@@ -101,6 +101,7 @@ const PROOF_MS: u64 = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::name::Name;
     use crate::model::settings::Settings;
 
     fn endpoint() -> Endpoint {
@@ -108,6 +109,7 @@ mod tests {
         let (specs, _) = crate::model::endpoint::decode("endpoints:s", &fields);
         let specs = specs.expect("valid").into_values();
         Endpoint {
+            service: Name::parse("s").expect("a name"),
             spec: specs.last().expect("one"),
             host: http::HeaderValue::from_static("h"),
             pool: 1,

@@ -23,15 +23,16 @@ pub(in crate::proxy) enum ConnectError {
     Failed(String),
 }
 
-/// A new connection, or a stream on the shared one where the endpoint speaks HTTP/2.
+/// A new connection, or a stream on the shared one where the endpoint speaks HTTP/2; tells whether
+/// the connection was there before.
 pub(super) async fn open(
     worker: &Rc<Worker>,
     endpoint: &Endpoint,
     settings: &Effective,
-) -> Result<Link, ConnectError> {
+) -> Result<(Link, bool), ConnectError> {
     let http2 = settings.transport.http2;
     if http2 && let Some(sender) = worker.pools.shared(endpoint.pool) {
-        return Ok(Link::Many(http2::Stream::new(sender)));
+        return Ok((Link::Many(http2::Stream::new(sender)), true));
     }
     let limit = settings.connect_timeout;
     let dialled = tokio::time::timeout(limit, dial(worker, endpoint, settings)).await;
@@ -44,13 +45,13 @@ pub(super) async fn open(
         Err(_elapsed) => return Err(ConnectError::Timeout(limit)),
     };
     if !transport::speaks_http2(&io, &settings.transport) {
-        return Ok(Link::One(Box::new(Http1::new(io, address))));
+        return Ok((Link::One(Box::new(Http1::new(io, address))), false));
     }
     let sender = http2::open(io)
         .await
         .map_err(|e| ConnectError::Failed(e.to_string()))?;
     worker.pools.keep_shared(endpoint.pool, sender.clone());
-    Ok(Link::Many(http2::Stream::new(sender)))
+    Ok((Link::Many(http2::Stream::new(sender)), false))
 }
 
 async fn dial(

@@ -228,6 +228,12 @@ impl Http1 {
         }
     }
 
+    /// The body of a request that failed, as far as it was not taken.
+    pub(super) fn take_body(&mut self) -> Option<SendBody> {
+        let sent = self.out.state == Progress::Done;
+        (!sent).then(|| std::mem::take(&mut self.out.body))
+    }
+
     /// The connection ended without a byte of an answer.
     fn closed(&mut self) -> SendFailure {
         if self.out.written {

@@ -7,15 +7,14 @@ mod chunks;
 mod connect;
 mod http1;
 mod http2;
+mod in_flight;
 mod pool;
 mod request_head;
 mod resolve;
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response};
@@ -32,8 +31,12 @@ use http1::Http1;
 
 pub(super) use answer_head::recycle;
 pub(super) use connect::ConnectError;
+pub(super) use in_flight::InFlight;
 pub(super) use pool::{Patience, Pools};
 pub(super) use resolve::Names;
+
+/// How many pieces of an answer that nobody wants are passed over to keep its connection.
+const DISCARDED_MAX: usize = 8;
 
 /// How an upstream failed after the connection was there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,28 +78,13 @@ pub(super) struct Answer {
     pub(super) upgrade: Option<HeaderValue>,
 }
 
-/// One more request in flight on an endpoint, for as long as this lives.
-pub(super) struct InFlight(Arc<Endpoint>);
-
-impl InFlight {
-    fn new(endpoint: &Arc<Endpoint>) -> Self {
-        endpoint.live.inflight.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(endpoint))
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.live.inflight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A connection lent to one exchange, and the answer's body that comes over it. Dropping it
 /// before the end closes the connection, or resets the stream.
 pub(super) struct Lease {
     link: Link,
-    guard: InFlight,
     worker: Rc<Worker>,
+    /// Where it is kept afterwards.
+    pool: u64,
     /// It served another exchange before: the other side may have closed it meanwhile.
     reused: bool,
 }
@@ -109,37 +97,24 @@ enum Link {
 /// Lends a kept connection or makes a new one.
 pub(super) async fn lend(
     worker: &Rc<Worker>,
-    endpoint: &Arc<Endpoint>,
+    endpoint: &Endpoint,
     settings: &Effective,
     patience: Patience,
 ) -> Result<Lease, ConnectError> {
-    let guard = InFlight::new(endpoint);
     let worker = Rc::clone(worker);
     let addresses = resolve::current(&worker, &endpoint.spec.target.host);
-    if let Some(kept) = worker
-        .pools
-        .take(
-            endpoint.pool,
-            worker.now_ms(),
-            patience,
-            addresses.as_deref(),
-        )
-        .await
-    {
-        return Ok(Lease {
-            link: Link::One(kept),
-            guard,
-            worker,
-            reused: true,
-        });
-    }
-    // Boxed: TLS and look-ups need room that most requests never use.
-    let link = Box::pin(connect::open(&worker, endpoint, settings)).await?;
+    let (pool, now_ms) = (endpoint.pool, worker.now_ms());
+    let kept = (worker.pools).take(pool, now_ms, patience, addresses.as_deref());
+    let (link, reused) = match kept.await {
+        Some(kept) => (Link::One(kept), true),
+        // Boxed: TLS and look-ups need room that most requests never use.
+        None => Box::pin(connect::open(&worker, endpoint, settings)).await?,
+    };
     Ok(Lease {
         link,
-        guard,
         worker,
-        reused: false,
+        pool,
+        reused,
     })
 }
 
@@ -149,6 +124,7 @@ impl Lease {
         &mut self,
         asking: &Asking<'_>,
         body: SendBody,
+        endpoint: &Endpoint,
     ) -> Result<Answer, SendError> {
         match &mut self.link {
             Link::One(conn) => {
@@ -166,13 +142,44 @@ impl Lease {
                     upgrade: head.upgrade,
                 })
             }
-            Link::Many(stream) => Box::pin(stream.ask(asking, body, &self.guard.0)).await,
+            Link::Many(stream) => Box::pin(stream.ask(asking, body, endpoint)).await,
         }
     }
 
     /// Whether the connection was there before this exchange.
     pub(super) fn is_reused(&self) -> bool {
         self.reused
+    }
+
+    /// The body of a request that failed, where nothing of it was taken.
+    pub(super) fn take_untouched(&mut self) -> Option<SendBody> {
+        match &mut self.link {
+            Link::One(conn) => {
+                let whole =
+                    |body: &SendBody| matches!(body, SendBody::Stream(stream) if stream.untouched);
+                conn.take_body().filter(whole)
+            }
+            Link::Many(_) => None,
+        }
+    }
+
+    /// Nobody wants this answer. What is here of it is passed over; the connection is kept if that
+    /// was all.
+    pub(super) fn discard(mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..DISCARDED_MAX {
+            if self.is_done() {
+                return self.release();
+            }
+            if !matches!(self.poll_frame(&mut cx), Poll::Ready(Some(Ok(_)))) {
+                return;
+            }
+        }
+    }
+
+    /// The thread that lent it.
+    pub(super) fn worker(&self) -> &Worker {
+        &self.worker
     }
 
     /// The next frame of the answer's body.
@@ -203,26 +210,22 @@ impl Lease {
     }
 
     /// The protocol was switched: the socket, and what was read of the new protocol.
-    pub(super) fn into_switched(self) -> Option<(UpstreamIo, Bytes, InFlight)> {
+    pub(super) fn into_switched(self) -> Option<(UpstreamIo, Bytes)> {
         let Link::One(conn) = self.link else {
             return None;
         };
-        let (io, read) = conn.into_switched();
-        Some((io, read, self.guard))
+        Some(conn.into_switched())
     }
 
     /// The exchange is over: the connection is kept if it may serve another.
     pub(super) fn release(self) {
         let Self {
-            link,
-            guard,
-            worker,
-            ..
+            link, worker, pool, ..
         } = self;
         if let Link::One(conn) = link
             && conn.reusable()
         {
-            worker.pools.keep(guard.0.pool, conn, worker.now_ms());
+            worker.pools.keep(pool, conn, worker.now_ms());
         }
     }
 }

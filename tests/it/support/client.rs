@@ -48,6 +48,11 @@ impl Client {
         }
     }
 
+    /// Waits this long for what is read from here on.
+    pub fn patient(&self, time: Duration) {
+        self.stream.set_read_timeout(Some(time)).expect("a timeout");
+    }
+
     /// Sends these bytes. A gateway that closed meanwhile is seen when reading.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _closed_is_seen_when_reading = self.stream.write_all(bytes.as_ref());

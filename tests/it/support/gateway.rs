@@ -107,6 +107,13 @@ impl Gateway {
         loads.sum()
     }
 
+    /// How many requests of this service wait for a place.
+    pub fn queued(&self, service: &str) -> u32 {
+        let table = self.table.load();
+        let service = table.services.get(service).expect("it is served");
+        service.live.waiting.load(Ordering::SeqCst)
+    }
+
     /// Opens a connection.
     pub fn connect(&self) -> Client {
         Client::connect(self.address)

@@ -1,0 +1,191 @@
+//! From attempt to attempt, until one brings the answer that the client gets.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::Journey;
+use super::attempt::Setback;
+use super::seat::{Seat, Shortage, Standing};
+use crate::model::table::{Service, Version};
+use crate::policy::retry::{self, Asked, Failure, Verdict};
+use crate::proxy::body::SendBody;
+use crate::proxy::error::Error;
+use crate::proxy::upstream::{Answer, InFlight, Lease, Patience};
+use crate::proxy::worker::View;
+
+/// An exchange that reached an upstream.
+pub(super) struct Reached {
+    pub(super) lease: Lease,
+    pub(super) place: InFlight,
+    pub(super) answer: Answer,
+    pub(super) version: Arc<Version>,
+    /// The request's body, where it can be sent again.
+    pub(super) again: Option<SendBody>,
+    /// Time not spent waiting for the upstream.
+    pub(super) own: Duration,
+}
+
+/// What became of a request so far.
+#[derive(Default)]
+pub(super) struct Run {
+    /// The endpoints that were tried, by their `pool`.
+    pub(super) tried: Vec<u64>,
+    /// It may have reached an endpoint.
+    pub(super) sent: bool,
+    /// What the client is told if nobody is left to ask.
+    pub(super) last: Option<Error>,
+    /// Until when it may wait for an endpoint, once it waited for one.
+    pub(super) hold_until: Option<Instant>,
+    failed: u32,
+    stale: u32,
+}
+
+impl Journey<'_> {
+    /// Tries endpoints until one takes the request.
+    pub(super) async fn reach(&self, mut body: SendBody) -> Result<Reached, Error> {
+        retry::count(&self.service.live, self.exchange.worker.now_ms());
+        let mut run = Run::default();
+        let mut patience = match body {
+            SendBody::Empty | SendBody::Full(_) if self.repeatable => Patience::Kept,
+            _ => Patience::Recent,
+        };
+        let mut newer: Option<Rc<View>> = None;
+        let chosen = self.choose(self.service);
+        let mut version = None;
+        let mut seat = chosen.map_or(Err(Shortage::Nobody), |chosen| {
+            self.seat(self.service, chosen, &run, Standing::New)
+        });
+        loop {
+            let seated = match seat {
+                Ok(seated) => seated,
+                Err(shortage) => {
+                    let wanted = version.as_ref().or(chosen);
+                    // Boxed: most requests never wait.
+                    Box::pin(self.wait(wanted, &mut run, &mut newer, shortage)).await?
+                }
+            };
+            let service = self.current(newer.as_ref());
+            let (failure, stays) = match self
+                .attempt(&service.settings, seated, body, patience)
+                .await
+            {
+                Ok(reached) => {
+                    let Some(failure) = self.is_worse(service, &reached, &mut run) else {
+                        return Ok(reached);
+                    };
+                    run.tried.push(reached.place.endpoint().pool);
+                    reached.lease.discard();
+                    body = reached.again.unwrap_or_default();
+                    (failure, reached.version)
+                }
+                Err(setback) => {
+                    let (failure, stays, whole) = self.is_over(service, setback, &mut run)?;
+                    body = whole;
+                    (failure, stays)
+                }
+            };
+            if matches!(failure, Failure::Stale | Failure::Unsent) {
+                patience = Patience::Fresh;
+            }
+            seat = self.next(service, &stays, &mut run);
+            version = Some(stays);
+        }
+    }
+
+    /// The service as it is now, for a request that waited.
+    pub(super) fn current<'s>(&'s self, newer: Option<&'s Rc<View>>) -> &'s Arc<Service> {
+        newer
+            .and_then(|view| view.services.get(self.service.name.as_str()))
+            .unwrap_or(self.service)
+    }
+
+    /// How an answer failed that is to be dropped for another attempt.
+    fn is_worse(&self, service: &Service, reached: &Reached, run: &mut Run) -> Option<Failure> {
+        let status = reached.answer.response.status();
+        let gateway = [
+            StatusCode::BAD_GATEWAY,
+            StatusCode::SERVICE_UNAVAILABLE,
+            StatusCode::GATEWAY_TIMEOUT,
+        ];
+        if !gateway.contains(&status) || self.is_down(service, &reached.version, run) {
+            return None;
+        }
+        let failure = Failure::Status(status);
+        let verdict = self.judge(service, failure, reached.again.is_some(), run);
+        (verdict == Verdict::Again).then_some(failure)
+    }
+
+    /// What to do after an attempt without an answer: the error where this is the end.
+    fn is_over(
+        &self,
+        service: &Service,
+        setback: Setback,
+        run: &mut Run,
+    ) -> Result<(Failure, Arc<Version>, SendBody), Error> {
+        let Setback {
+            failure,
+            error,
+            version,
+            pool,
+            body,
+        } = setback;
+        let Some(failure) = failure else {
+            return Err(error);
+        };
+        let verdict = self.judge(service, failure, body.is_some(), run);
+        let again = verdict == Verdict::Again;
+        // Where nothing was sent and nobody is left, the request may still wait for somebody.
+        let holds = failure == Failure::Connect
+            && !service.settings.hold.is_zero()
+            && self.is_down(service, &version, run);
+        match body {
+            Some(body) if again || holds => {
+                if !matches!(failure, Failure::Stale | Failure::Unsent) {
+                    run.tried.push(pool);
+                }
+                run.last = Some(error);
+                Ok((failure, version, body))
+            }
+            _ => Err(error),
+        }
+    }
+
+    fn judge(&self, service: &Service, failure: Failure, whole: bool, run: &mut Run) -> Verdict {
+        match failure {
+            Failure::Stale | Failure::Unsent => run.stale += 1,
+            _ => run.failed += 1,
+        }
+        run.sent |= !matches!(failure, Failure::Connect | Failure::Unsent);
+        let asked = Asked {
+            settings: &service.settings,
+            failure,
+            failed: run.failed,
+            stale: run.stale,
+            repeatable: self.repeatable,
+            whole,
+        };
+        let share = service.settings.retry_budget;
+        let now_ms = self.exchange.worker.now_ms();
+        retry::judge(&asked, || retry::spend(&service.live, share, now_ms))
+    }
+
+    /// A place for the next attempt: on an endpoint that was not tried, or where all were and the
+    /// request may be repeated, on any.
+    fn next(
+        &self,
+        service: &Service,
+        version: &Arc<Version>,
+        run: &mut Run,
+    ) -> Result<Seat, Shortage> {
+        let seat = self.seat(service, version, run, Standing::New);
+        if matches!(seat, Err(Shortage::Nobody)) && run.sent && !run.tried.is_empty() {
+            run.tried.clear();
+            return self.seat(service, version, run, Standing::New);
+        }
+        seat
+    }
+}
