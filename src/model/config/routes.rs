@@ -13,19 +13,19 @@ use crate::model::route::Route;
 use crate::model::table::{RouteIndex, Services};
 
 /// A route that stands.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct RouteState {
     /// The one in force.
-    route: Arc<Route>,
+    route: Option<Arc<Route>>,
     /// Whether it is in the table: enabled, and what it leads to is there.
     live: bool,
-    /// One that was written since and cannot follow it yet.
+    /// One that was written since, and that its service cannot serve.
     waiting: Option<Arc<Route>>,
 }
 
 impl RouteState {
     fn leads_to(&self, services: &BTreeSet<Name>) -> bool {
-        let routes = [Some(&self.route), self.waiting.as_ref()];
+        let routes = [&self.route, &self.waiting];
         (routes.into_iter().flatten()).any(|route| services.contains(&route.service))
     }
 }
@@ -51,48 +51,33 @@ impl Config {
         }
         different.then(|| {
             let live = self.routes.values().filter(|state| state.live);
-            precedence::arrange(live.map(|state| Arc::clone(&state.route)).collect())
+            precedence::arrange(live.filter_map(|state| state.route.clone()).collect())
         })
     }
 
     /// Puts another route in force, or none; whether that one was in the table. One that its
-    /// service cannot serve waits while the one before is in the table.
+    /// service cannot serve waits, and the one before stays.
     fn take_route(&mut self, id: &Name, services: &Services) -> bool {
         let Some(slot) = self.slots.get_mut(&Object::Route(id.clone())) else {
             return self.routes.remove(id).is_some_and(|state| state.live);
         };
         let pending = slot.pending().and_then(route_of);
         let unserved = pending.filter(|route| keyless(route, services).is_some());
-        if let (Some(state), Some(route)) = (self.routes.get_mut(id), unserved)
-            && state.live
-        {
-            state.waiting = Some(Arc::clone(route));
-            return false;
+        let waiting = unserved.cloned();
+        if waiting.is_none() {
+            slot.adopt();
         }
-        slot.adopt();
         let now = slot.in_force().and_then(route_of);
-        let before = self.routes.get_mut(id);
-        if is_same(before.as_ref().map(|state| &state.route), now) {
-            if let Some(state) = before {
-                state.waiting = None;
-            }
+        if now.is_none() && waiting.is_none() {
+            return self.routes.remove(id).is_some_and(|state| state.live);
+        }
+        let state = self.routes.entry(id.clone()).or_default();
+        state.waiting = waiting;
+        if is_same(state.route.as_ref(), now) {
             return false;
         }
-        let was_live = before.is_some_and(|state| state.live);
-        match now {
-            Some(route) => {
-                let state = RouteState {
-                    route: Arc::clone(route),
-                    live: false,
-                    waiting: None,
-                };
-                self.routes.insert(id.clone(), state);
-            }
-            None => {
-                self.routes.remove(id);
-            }
-        }
-        was_live
+        state.route = now.cloned();
+        std::mem::take(&mut state.live)
     }
 
     /// Finds out whether a route leads somewhere; whether that is different now. One that is in the
@@ -103,19 +88,21 @@ impl Config {
         else {
             return false;
         };
-        let fault = route_fault(&state.route, services);
-        let keyless_now = keyless(&state.route, services);
-        let served = state.live || restored || keyless_now.is_none();
-        let live = state.route.enabled && fault.is_none() && served;
+        let route = state.route.as_ref();
+        let fault = route.and_then(|route| route_fault(route, services));
+        let unserved = route.and_then(|route| keyless(route, services));
+        let leads = route.is_some_and(|route| route.enabled) && fault.is_none();
+        let live = leads && (state.live || restored || unserved.is_none());
         let different = live != state.live;
         state.live = live;
-        let waits = (state.waiting.as_ref()).and_then(|route| keyless(route, services));
+        let waiting = state.waiting.as_ref();
+        let waits = waiting.and_then(|route| keyless(route, services));
         let error = |(field, message): (&str, String)| ConfigError {
             key: self.keys.shown(&object),
             field: Some(field.to_owned()),
             message,
         };
-        let faults = fault.or(waits).or(keyless_now);
+        let faults = waits.or(fault).or(unserved);
         slot.discord = faults.map(error).into_iter().collect();
         different
     }

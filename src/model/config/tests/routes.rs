@@ -76,6 +76,8 @@ fn a_new_route_to_a_service_keyed_by_the_body_waits_until_that_is_mended() {
         book.write("route:r", "service=a");
         assert!(book.routes().is_empty(), "{setting}");
         assert_eq!(book.wrong(), ["route:r service"], "{setting}");
+        let snapshot = book.config.snapshot();
+        assert!(!snapshot.objects.contains_key("smartlink:route:r"));
         let mended = setting.replace("json:/", "header:");
         let applied = book.write(key, &mended);
         assert_eq!(applied.errors_gone, ["smartlink:route:r service"]);
