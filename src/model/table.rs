@@ -110,6 +110,8 @@ pub struct Endpoint {
     pub live: Arc<Live>,
     /// Live facts of its service.
     pub group: Arc<ServiceLive>,
+    /// Who waits for a place on an endpoint of its version.
+    pub crowd: Arc<Crowd>,
 }
 
 /// Services by name, in shards that tables share.

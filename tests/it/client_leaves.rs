@@ -41,7 +41,7 @@ fn scene(
 
 /// Lets the client leave once the script got there; the upstream must see it soon. Says when.
 #[track_caller]
-fn leaves(phase: &str, heard: &Receiver<News>, leave: impl FnOnce()) -> String {
+fn leaves(phase: &str, gateway: &Gateway, heard: &Receiver<News>, leave: impl FnOnce()) -> String {
     match heard.recv_timeout(secs(5)) {
         Ok(News::Reached) => {}
         Ok(News::Closed(_)) => panic!("{phase}: closed too early"),
@@ -50,7 +50,10 @@ fn leaves(phase: &str, heard: &Receiver<News>, leave: impl FnOnce()) -> String {
     let left = Instant::now();
     leave();
     match heard.recv_timeout(LIMIT) {
-        Ok(News::Closed(at)) => format!("{phase}: {:?}", at - left),
+        Ok(News::Closed(at)) => {
+            gateway.await_rest("s");
+            format!("{phase}: {:?}", at - left)
+        }
         Ok(News::Reached) => panic!("{phase}: asked again"),
         Err(error) => panic!("{phase}: not closed within {LIMIT:?}: {error}"),
     }
@@ -90,13 +93,20 @@ fn while_the_head_of_the_answer_is_waited_for() {
         let client = client_that_sent(&gateway, &request);
         println!(
             "{}",
-            leaves(&format!("{phase}: waiting"), &heard, || drop(client))
+            leaves(&format!("{phase}: waiting"), &gateway, &heard, || drop(
+                client
+            ))
         );
         let mut client = client_that_sent(&gateway, &request);
         let half_close = || client.half_close();
         println!(
             "{}",
-            leaves(&format!("{phase}: half-closed"), &heard, half_close)
+            leaves(
+                &format!("{phase}: half-closed"),
+                &gateway,
+                &heard,
+                half_close
+            )
         );
     }
 }
@@ -110,11 +120,14 @@ fn while_a_quiet_answer_streams() {
     });
     let mut client = client_that_sent(&gateway, request);
     client.read_until("abc");
-    println!("{}", leaves("streaming", &heard, || drop(client)));
+    println!("{}", leaves("streaming", &gateway, &heard, || drop(client)));
     let mut client = client_that_sent(&gateway, request);
     client.read_until("abc");
     let half_close = || client.half_close();
-    println!("{}", leaves("streaming, half-closed", &heard, half_close));
+    println!(
+        "{}",
+        leaves("streaming, half-closed", &gateway, &heard, half_close)
+    );
 }
 
 #[test]
@@ -128,12 +141,18 @@ fn while_the_answer_is_held_up_by_a_client_that_does_not_read() {
     });
     let mut client = client_that_sent(&gateway, "GET /r/ HTTP/1.1\r\nhost: h\r\n\r\n");
     client.read_head();
-    println!("{}", leaves("streaming, held up", &heard, || drop(client)));
+    println!(
+        "{}",
+        leaves("streaming, held up", &gateway, &heard, || drop(client))
+    );
     // A client that said it sends no more has left too, though its answer waits.
     let mut client = client_that_sent(&gateway, "GET /r/ HTTP/1.1\r\nhost: h\r\n\r\n");
     client.read_head();
     let half_close = || client.half_close();
-    println!("{}", leaves("held up, half-closed", &heard, half_close));
+    println!(
+        "{}",
+        leaves("held up, half-closed", &gateway, &heard, half_close)
+    );
 }
 
 #[test]
@@ -148,7 +167,9 @@ fn in_the_middle_of_an_upload() {
         let client = client_that_sent(&gateway, request);
         println!(
             "{}",
-            leaves(&format!("{target}: uploading"), &heard, || drop(client))
+            leaves(&format!("{target}: uploading"), &gateway, &heard, || drop(
+                client
+            ))
         );
     }
 }
@@ -222,5 +243,5 @@ fn in_a_tunnel() {
         "GET /r/ HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
     let mut client = client_that_sent(&gateway, request);
     assert_eq!(client.read_head().status, 101);
-    println!("{}", leaves("tunnel", &heard, || drop(client)));
+    println!("{}", leaves("tunnel", &gateway, &heard, || drop(client)));
 }

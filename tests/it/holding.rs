@@ -1,6 +1,7 @@
 //! All endpoints away: spill to another version, or wait for the first to come back.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
@@ -8,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use super::support::client::{Client, post};
 use super::support::gateway::Gateway;
 use super::support::load::named;
-use super::support::redis::{Redis, free_port};
+use super::support::redis::Redis;
 use super::support::site::{Site, await_proof};
 use super::support::upstream::{Connection, Upstream};
 use super::support::{eventually, secs};
@@ -16,10 +17,14 @@ use super::support::{eventually, secs};
 const BODY: &[u8] = br#"{"server_name": "s"}"#;
 const FINE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine";
 
-/// A URL where nobody listens, and its port.
-fn nobody() -> (String, u16) {
-    let port = free_port();
-    (format!("http://127.0.0.1:{port}/"), port)
+/// A URL where nobody listens, and the socket that keeps its port for us.
+fn nobody() -> (String, Socket) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any.into()).expect("a free port");
+    let address = socket.local_addr().expect("an address");
+    let port = address.as_socket().expect("an address").port();
+    (format!("http://127.0.0.1:{port}/"), socket)
 }
 
 fn asking(gateway: &Gateway) -> Client {
@@ -37,7 +42,7 @@ fn fine(connection: &mut Connection) {
 #[test]
 fn a_held_request_is_served_by_the_endpoint_that_comes_back() {
     let redis = Redis::start();
-    let (url, port) = nobody();
+    let (url, socket) = nobody();
     redis.call(&["HSET", "smartlink:endpoints:s", &url, "base"]);
     redis.call(&["HSET", "smartlink:service:s", "hold", "30s"]);
     let site = Site::start(&redis);
@@ -56,7 +61,8 @@ fn a_held_request_is_served_by_the_endpoint_that_comes_back() {
     // Nobody gives up meanwhile.
     std::thread::sleep(Duration::from_millis(300));
     assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
-    let upstream = Upstream::start_at(port, fine);
+    socket.listen(128).expect("it listens");
+    let upstream = Upstream::start_on(socket.into(), fine);
     for waiting in waiting {
         let answer = waiting.join().expect("no panic");
         assert_eq!(answer.text(), "fine");
@@ -69,7 +75,7 @@ fn a_held_request_is_served_by_the_endpoint_that_comes_back() {
 #[test]
 fn a_held_request_is_served_by_an_endpoint_that_is_added() {
     let upstream = Upstream::start(fine);
-    let (url, _) = nobody();
+    let (url, _closed) = nobody();
     let mut gateway =
         Gateway::start(&[("endpoints:s", &url, "base"), ("service:s", "hold", "30s")]);
     let mut client = asking(&gateway);
@@ -80,7 +86,7 @@ fn a_held_request_is_served_by_an_endpoint_that_is_added() {
     ]);
     assert_eq!(client.read_answer().text(), "fine");
     assert_eq!(upstream.seen().len(), 1);
-    assert_eq!(gateway.in_flight("s"), 0);
+    gateway.await_rest("s");
 }
 
 #[test]
@@ -99,7 +105,7 @@ fn a_service_without_endpoints_holds_until_it_has_one() {
 
 #[test]
 fn without_hold_nobody_waits() {
-    let (url, _) = nobody();
+    let (url, _closed) = nobody();
     let gateway = Gateway::start(&[("endpoints:s", &url, "base")]);
     gateway.post(BODY).error(502, "connect_failed");
     gateway.post(BODY).error(503, "no_endpoint");
@@ -107,7 +113,7 @@ fn without_hold_nobody_waits() {
 
 #[test]
 fn hold_ends_in_no_endpoint_and_total_in_its_own_name() {
-    let (url, _) = nobody();
+    let (url, _closed) = nobody();
     for (settings, status, code, word) in [
         (&[("hold", "300ms")][..], 503, "no_endpoint", "none"),
         (
@@ -132,7 +138,7 @@ fn hold_ends_in_no_endpoint_and_total_in_its_own_name() {
 #[test]
 fn another_version_serves_and_says_so_before_anybody_waits() {
     let upstream = Upstream::start(fine);
-    let (url, _) = nobody();
+    let (url, _closed) = nobody();
     let gateway = Gateway::start(&[
         ("endpoints:s", &url, "base"),
         ("endpoints:s", &upstream.url("/"), "candidate"),
@@ -148,9 +154,42 @@ fn another_version_serves_and_says_so_before_anybody_waits() {
 }
 
 #[test]
+fn a_get_whose_kept_connection_died_with_its_version_is_served_by_another() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    let only = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        drop(listener);
+        let mut room = [0; 4096];
+        assert!(stream.read(&mut room).expect("a request") > 0);
+        stream.write_all(FINE.as_bytes()).expect("it is read");
+        assert!(stream.read(&mut room).expect("another") > 0);
+    });
+    let spare = Upstream::saying("spare");
+    let mut gateway = Gateway::start(&[
+        ("endpoints:s", &url, "base"),
+        ("route:r", "service", "s"),
+        ("route:r", "path", "/"),
+    ]);
+    let get = "GET /x HTTP/1.1\r\nhost: h\r\n\r\n";
+    let mut client = gateway.connect();
+    client.send(get);
+    assert_eq!(client.read_answer().text(), "fine");
+    gateway.write(&[
+        ("endpoints:s", &url, "base"),
+        ("endpoints:s", &spare.url("/"), "candidate"),
+        ("weights:s", "base", "1000000"),
+        ("weights:s", "candidate", "1"),
+    ]);
+    client.send(get);
+    assert_eq!(client.read_answer().text(), "spare");
+    only.join().expect("no panic");
+}
+
+#[test]
 fn a_pinned_version_does_not_spill_but_holds() {
     let spare = Upstream::start(fine);
-    let (url, _) = nobody();
+    let (url, _closed) = nobody();
     let mut gateway = Gateway::start(&[
         ("endpoints:s", &spare.url("/"), "base"),
         ("endpoints:s", &url, "candidate"),
@@ -175,7 +214,7 @@ fn a_pinned_version_does_not_spill_but_holds() {
 #[test]
 fn a_client_that_leaves_while_it_is_held_is_never_sent_on() {
     let upstream = Upstream::start(fine);
-    let (url, _) = nobody();
+    let (url, _closed) = nobody();
     let mut gateway =
         Gateway::start(&[("endpoints:s", &url, "base"), ("service:s", "hold", "60s")]);
     let held = [asking(&gateway), asking(&gateway)];
@@ -221,9 +260,7 @@ fn a_client_that_leaves_while_the_gateway_connects_frees_the_endpoint() {
         (gateway.in_flight("s") == 1).then_some(())
     });
     drop(client);
-    eventually("it is given up", secs(2), || {
-        (gateway.in_flight("s") == 0).then_some(())
-    });
+    gateway.await_rest("s");
 }
 
 #[test]

@@ -95,8 +95,7 @@ fn max_conns_is_exact_under_many_clients_and_threads() {
     });
     assert_eq!(upstream.seen().len(), 320);
     assert_eq!(peak.load(Ordering::SeqCst), MOST);
-    await_in_flight(&gateway, 0);
-    await_queued(&gateway, 0);
+    gateway.await_rest("s");
 }
 
 #[test]
@@ -157,9 +156,11 @@ fn a_queue_that_is_full_takes_nobody() {
     let gateway = gateway(&[(&url, "base max_conns=1")], &settings, 2);
     let mut clients = vec![asking(&gateway, 0)];
     await_in_flight(&gateway, 1);
-    clients.extend([asking(&gateway, 1), asking(&gateway, 2)]);
-    await_queued(&gateway, 2);
-    let msg = asking(&gateway, 3).read_answer().error(503, "overloaded");
+    for waiting in [1, 2] {
+        clients.push(asking(&gateway, 3));
+        await_queued(&gateway, waiting);
+    }
+    let msg = asking(&gateway, 4).read_answer().error(503, "overloaded");
     assert!(msg.contains(" queue "), "{msg}");
     for mut client in clients {
         go.send(()).expect("the upstream waits");
@@ -205,7 +206,7 @@ fn a_client_that_leaves_the_queue_takes_no_place() {
         assert_eq!(client.read_answer().text(), "fine");
     }
     assert_eq!(upstream.seen().len(), 2);
-    await_in_flight(&gateway, 0);
+    gateway.await_rest("s");
 }
 
 #[test]
@@ -242,4 +243,22 @@ fn a_place_on_an_endpoint_added_meanwhile_is_taken() {
         ("endpoints:s", &more, "base max_conns=1"),
     ]);
     assert_eq!(next.read_answer().text(), "other");
+}
+
+#[test]
+fn a_limit_set_meanwhile_counts_those_who_came_before_it() {
+    let (upstream, go) = on_command();
+    let url = upstream.url("/");
+    let settings = [("queue", "10"), ("queue_timeout", "60s")];
+    let mut gateway = gateway(&[(&url, "base")], &settings, 1);
+    let mut first = asking(&gateway, 0);
+    await_in_flight(&gateway, 1);
+    gateway.write(&[("endpoints:s", &url, "base max_conns=1")]);
+    let mut next = asking(&gateway, 1);
+    await_queued(&gateway, 1);
+    for client in [&mut first, &mut next] {
+        go.send(()).expect("the upstream waits");
+        assert_eq!(client.read_answer().text(), "fine");
+    }
+    gateway.await_rest("s");
 }

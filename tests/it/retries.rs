@@ -1,8 +1,11 @@
 //! What is asked again and what is not; counts at the upstreams prove it.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
+
+use socket2::{Domain, Socket, Type};
 
 use super::support::client::{Client, post};
 use super::support::gateway::{Field, Gateway};
@@ -85,6 +88,7 @@ fn a_post_that_may_have_arrived_is_not_sent_twice() {
         let gateway = before(&both, &[("retry_on", EVERYTHING), ("timeout", "200ms")]);
         assert_eq!(gateway.post(BODY).head.status, code);
         assert_eq!(seen(&both), 1);
+        gateway.await_rest("s");
     }
 }
 
@@ -110,13 +114,10 @@ fn a_post_is_repeated_whole_where_its_sender_or_the_operator_allows_it() {
 
 #[test]
 fn a_get_is_repeated_for_what_retry_on_lists_and_for_nothing_else() {
-    let faults: [(&str, fn() -> Upstream, u16); 4] = [
+    type Fault = (&'static str, fn() -> Upstream, u16);
+    let faults: [Fault; 4] = [
         ("reset", || once(Connection::close), 502),
-        (
-            "timeout",
-            || once(|connection| connection.wait_for_close()),
-            504,
-        ),
+        ("timeout", || once(Connection::wait_for_close), 504),
         (
             "502",
             || once(|connection| connection.send(saying("502 Bad Gateway", "bad"))),
@@ -135,6 +136,7 @@ fn a_get_is_repeated_for_what_retry_on_lists_and_for_nothing_else() {
             let answer = gateway.ask(GET);
             assert_eq!(answer.head.status, expected, "{name}, {listed}: {answer:?}");
             assert_eq!(upstream.seen().len(), requests, "{name}, {listed}");
+            gateway.await_rest("s");
         }
     }
 }
@@ -152,7 +154,7 @@ fn the_last_answer_is_passed_on_as_it_came() {
     assert_eq!(answer.text(), "try later");
     // Each endpoint in turn, then again.
     assert_eq!(both.map(|upstream| upstream.seen().len()), [2, 2]);
-    assert_eq!(gateway.in_flight("s"), 0);
+    gateway.await_rest("s");
 }
 
 #[test]
@@ -205,7 +207,12 @@ fn an_upload_that_began_is_not_repeated() {
 #[test]
 fn an_upload_that_nobody_took_goes_to_another_endpoint() {
     let upstream = Upstream::saying("fine");
-    let dead = format!("http://127.0.0.1:{}/", super::support::redis::free_port());
+    // Bound and not listening: whoever connects is refused.
+    let closed = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    closed.bind(&any.into()).expect("a free port");
+    let address = closed.local_addr().expect("an address");
+    let dead = format!("http://{}/", address.as_socket().expect("an address"));
     let gateway = Gateway::start(&[
         ("endpoints:s", &dead, "base"),
         ("endpoints:s", &upstream.url("/"), "base"),
@@ -338,7 +345,7 @@ fn concurrent_repeats_send_no_post_twice() {
     // Half of the requests are read and dropped.
     let flaky = Upstream::start(move |connection| {
         while connection.read_request().is_some() {
-            if count.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+            if count.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
                 return;
             }
             connection.send(saying("200 OK", "fine"));
@@ -361,6 +368,7 @@ fn concurrent_repeats_send_no_post_twice() {
     bodies.sort();
     let all = bodies.len();
     bodies.dedup();
+    gateway.await_rest("s");
     assert_eq!(all, bodies.len(), "a POST ran twice");
     assert!(all >= 150, "{all}");
 }

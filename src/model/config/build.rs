@@ -9,7 +9,7 @@ use http::HeaderValue;
 use super::judge::Shares;
 use crate::model::endpoint::{Duty, EndpointSpec, Endpoints};
 use crate::model::hash;
-use crate::model::live::ServiceLive;
+use crate::model::live::{Crowd, ServiceLive};
 use crate::model::name::{Name, VersionName};
 use crate::model::settings::{Effective, Transport};
 use crate::model::split::Split;
@@ -108,9 +108,10 @@ impl<'a> Reuse<'a> {
         pools: &mut u64,
     ) -> Arc<Version> {
         let before = self.versions.get(name).copied();
+        let crowd = before.map_or_else(Arc::default, |before| Arc::clone(&before.crowd));
         let endpoints: Vec<Arc<Endpoint>> = specs
             .iter()
-            .map(|spec| self.endpoint(spec, pools))
+            .map(|spec| self.endpoint(spec, &crowd, pools))
             .collect();
         if let Some(same) = before
             && same.weight == weight
@@ -125,11 +126,11 @@ impl<'a> Reuse<'a> {
             weight,
             endpoints,
             rotor: before.map_or_else(Arc::default, |before| Arc::clone(&before.rotor)),
-            crowd: before.map_or_else(Arc::default, |before| Arc::clone(&before.crowd)),
+            crowd,
         })
     }
 
-    fn endpoint(&self, spec: &EndpointSpec, pools: &mut u64) -> Arc<Endpoint> {
+    fn endpoint(&self, spec: &EndpointSpec, crowd: &Arc<Crowd>, pools: &mut u64) -> Arc<Endpoint> {
         let before = self.endpoints.get(&*spec.url).copied();
         let pool_before = before
             .filter(|before| self.same_transport && before.spec.target == spec.target)
@@ -152,6 +153,7 @@ impl<'a> Reuse<'a> {
             seed: hash::spread(&[spec.url.as_bytes()]),
             live: before.map_or_else(Arc::default, |before| Arc::clone(&before.live)),
             group: Arc::clone(self.group),
+            crowd: Arc::clone(crowd),
         })
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn pool_of(weights: &[u32], mut edit: impl FnMut(&mut EndpointSpec)) 
             spec,
             live: Arc::default(),
             group: Arc::default(),
+            crowd: Arc::default(),
         })
     });
     Version {

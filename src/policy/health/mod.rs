@@ -116,6 +116,7 @@ mod tests {
             seed: 1,
             live: Arc::default(),
             group: Arc::default(),
+            crowd: Arc::default(),
         }
     }
 

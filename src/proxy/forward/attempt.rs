@@ -57,15 +57,14 @@ impl Journey<'_> {
     pub(super) async fn attempt(
         &self,
         settings: &Effective,
-        seat: Seat,
-        body: SendBody,
-        patience: Patience,
-    ) -> Result<Reached, Setback> {
-        let Seat {
+        Seat {
             version,
             place,
             since,
-        } = seat;
+        }: Seat,
+        body: SendBody,
+        patience: Patience,
+    ) -> Result<Reached, Setback> {
         let worker = &self.exchange.worker;
         let endpoint = place.endpoint();
         let setback = |failure, error, body| Setback {
@@ -76,7 +75,7 @@ impl Journey<'_> {
             body,
         };
         let pending = Pending::begin(worker, &version, endpoint, since);
-        let mut lease = match self.lend(endpoint, settings, patience).await {
+        let mut lease = match self.lend(endpoint, settings, patience, since).await {
             Ok(lease) => lease,
             Err((failure, error)) => {
                 if failure.is_some() {
@@ -117,7 +116,8 @@ impl Journey<'_> {
             }
             Err(failed) => failed,
         };
-        let meaning = failed.explain(reused, self.repeatable, now - sent);
+        let spare = self.repeatable && again.is_some();
+        let meaning = failed.explain(reused, spare, now - sent);
         if let Some(why) = meaning.blame {
             pending.failed(now);
             worker.saw(endpoint, settings, (Seen::Failed, now), &why);
@@ -135,25 +135,22 @@ impl Journey<'_> {
         endpoint: &Arc<Endpoint>,
         settings: &Effective,
         patience: Patience,
+        since: Instant,
     ) -> Result<Lease, (Option<Failure>, Error)> {
         let exchange = self.exchange;
         let worker = &exchange.worker;
-        let mut lending = pin!(upstream::lend(worker, endpoint, settings, patience));
+        let lending = pin!(upstream::lend(worker, endpoint, settings, patience));
         let lent = match self.deadline {
-            None => lending.await,
-            Some((deadline, total)) => {
-                let begun = Instant::now();
-                match exchange.state.before(deadline, lending.as_mut()).await {
-                    Some(lent) => lent,
-                    None => {
-                        if is_most_of(begun.elapsed(), total) {
-                            let sight = (Seen::ConnectFailed, Instant::now());
-                            worker.saw(endpoint, settings, sight, &"total ran out");
-                        }
-                        return Err((None, Error::UpstreamTimeout("total", total)));
-                    }
-                }
+            None => Some(lending.await),
+            Some((deadline, _)) => exchange.state.before(deadline, lending).await,
+        };
+        let Some(lent) = lent else {
+            let total = self.deadline.map(|(_, total)| total).unwrap_or_default();
+            if is_most_of(since.elapsed(), total) {
+                let sight = (Seen::ConnectFailed, Instant::now());
+                worker.saw(endpoint, settings, sight, &"total ran out");
             }
+            return Err((None, Error::UpstreamTimeout("total", total)));
         };
         lent.map_err(|error| {
             let sight = (Seen::ConnectFailed, Instant::now());
@@ -312,15 +309,15 @@ struct Meaning {
 }
 
 impl Failed {
-    /// What it means after `waited`, on a connection that was `reused` or not, for a request that
-    /// may be repeated or not.
-    fn explain(&self, reused: bool, repeatable: bool, waited: Duration) -> Meaning {
+    /// What it means after `waited`, on a connection that was `reused` or not, for a request of which
+    /// there is a `spare` one to send or not.
+    fn explain(&self, reused: bool, spare: bool, waited: Duration) -> Meaning {
         let reset = Error::UpstreamReset;
         let (failure, error, blame) = match self {
             Self::Unsent(_) if reused => (Some(Failure::Unsent), reset, None),
             Self::Unsent(_) => (Some(Failure::Connect), reset, Some("reset")),
             // Servers close what is quiet for long: no fault of theirs, where nothing is lost.
-            Self::Closed if reused && repeatable => (Some(Failure::Stale), reset, None),
+            Self::Closed if reused && spare => (Some(Failure::Stale), reset, None),
             Self::Closed => (Some(Failure::Reset), reset, Some("reset")),
             Self::Malformed => (None, Error::BadResponse, Some("bad response")),
             Self::Late(clock, length) => {

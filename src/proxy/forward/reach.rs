@@ -34,12 +34,14 @@ pub(super) struct Reached {
 pub(super) struct Run {
     /// The endpoints that were tried, by their `pool`.
     pub(super) tried: Vec<u64>,
-    /// It may have reached an endpoint.
+    /// It reached an endpoint, as far as one can know.
     pub(super) sent: bool,
     /// What the client is told if nobody is left to ask.
     pub(super) last: Option<Error>,
     /// Until when it may wait for an endpoint, once it waited for one.
     pub(super) hold_until: Option<Instant>,
+    /// Until when it may wait for a place, likewise.
+    pub(super) queue_until: Option<Instant>,
     failed: u32,
     stale: u32,
 }
@@ -159,7 +161,8 @@ impl Journey<'_> {
             Failure::Stale | Failure::Unsent => run.stale += 1,
             _ => run.failed += 1,
         }
-        run.sent |= !matches!(failure, Failure::Connect | Failure::Unsent);
+        let unsent = [Failure::Connect, Failure::Unsent, Failure::Stale];
+        run.sent |= !unsent.contains(&failure);
         let asked = Asked {
             settings: &service.settings,
             failure,

@@ -82,7 +82,7 @@ impl Journey<'_> {
         let now = Instant::now();
         let down = |version| matches!(self.pick(service, version, &[], now), Picked::Nobody);
         let spills = self.spills(service, run);
-        down(chosen) && !(spills && !version::spill(service, chosen).all(|version| down(version)))
+        down(chosen) && (!spills || version::spill(service, chosen).all(|other| down(other)))
     }
 
     fn seat_in(
@@ -104,7 +104,7 @@ impl Journey<'_> {
             if limited && standing == Standing::New && queued() > 0 {
                 break;
             }
-            if let Some(place) = InFlight::take(version, endpoint) {
+            if let Some(place) = InFlight::take(endpoint) {
                 return Ok(Seat {
                     version: Arc::clone(version),
                     place,

@@ -45,8 +45,8 @@ impl<'l> Line<'l> {
         let relaxed = Ordering::Relaxed;
         let more = |now: u32| (now < most).then(|| now + 1);
         live.waiting.fetch_update(relaxed, relaxed, more).ok()?;
-        let first = crowd.queued.fetch_add(1, relaxed) == 0;
-        // Either who leaves a place sees this, or this sees the place: both fence in between.
+        let first = crowd.queued.fetch_add(1, Ordering::SeqCst) == 0;
+        // Either who leaves a place sees this, or this sees the place.
         fence(Ordering::SeqCst);
         Some(Self {
             all: &live.waiting,
@@ -114,16 +114,17 @@ impl Journey<'_> {
         // somebody else in the line.
         let mut freed = pin!(crowd.freed.notified());
         freed.as_mut().enable();
-        let line = Line::join(&live, &crowd, settings.queue).ok_or(Error::Overloaded(full))?;
-        let until = Instant::now() + settings.queue_timeout;
-        let mut look = line.first;
+        let turn = Line::join(&live, &crowd, settings.queue).ok_or(Error::Overloaded(full))?;
+        let end = || Instant::now() + settings.queue_timeout;
+        let until = *waiting.run.queue_until.get_or_insert_with(end);
+        let (mut look, begun) = (turn.first, Rc::clone(&waiting.view));
         loop {
             let mut changed = pin!(live.changed.notified());
             changed.as_mut().enable();
             if look {
                 match self.look(waiting) {
                     Ok(seat) => {
-                        drop(line);
+                        drop(turn);
                         self.pass_on(waiting, &seat.version);
                         return Ok(Ok(seat));
                     }
@@ -138,12 +139,18 @@ impl Journey<'_> {
                     freed.as_mut().enable();
                 }
                 () = changed => {}
-                () = sleep(LOOK_EVERY) => {}
+                () = sleep(LOOK_EVERY) => look = self.is_moved(&begun),
                 () = self.end(until) => {
                     return Err(self.late(until, Error::Overloaded("queue_timeout")));
                 }
             }
         }
+    }
+
+    /// Whether the table changed since it stands in line: who waits elsewhere may be woken for the
+    /// places that count here. Otherwise nobody looks out of turn.
+    fn is_moved(&self, begun: &Rc<View>) -> bool {
+        !Rc::ptr_eq(begun, &self.exchange.worker.table())
     }
 
     /// Who took a place out of the line looks whether there is another for the next.

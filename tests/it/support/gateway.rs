@@ -114,6 +114,19 @@ impl Gateway {
         service.live.waiting.load(Ordering::SeqCst)
     }
 
+    /// Waits until no request of this service is in flight, waits for a place or for a head.
+    #[track_caller]
+    pub fn await_rest(&self, service: &str) {
+        super::eventually("nothing goes on", super::secs(5), || {
+            let table = self.table.load();
+            let served = table.services.get(service).expect("it is served");
+            let endpoints = served.versions.iter().flat_map(|v| v.endpoints.iter());
+            let mut pending = endpoints.map(|endpoint| &endpoint.live.pace.waiting);
+            let idle = pending.all(|pending| pending.load(Ordering::SeqCst) == 0);
+            (idle && self.in_flight(service) == 0 && self.queued(service) == 0).then_some(())
+        });
+    }
+
     /// Opens a connection.
     pub fn connect(&self) -> Client {
         Client::connect(self.address)

@@ -42,12 +42,15 @@ pub struct Connection {
 impl Upstream {
     /// An upstream whose connections run this script.
     pub fn start(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Self {
-        Self::start_at(0, script)
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        Self::start_on(listener, script)
     }
 
-    /// The same on this port.
-    pub fn start_at(port: u16, script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a free port");
+    /// The same on this socket.
+    pub fn start_on(
+        listener: TcpListener,
+        script: impl Fn(&mut Connection) + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("an address");
         let log: Arc<Mutex<Log>> = Arc::default();
         let script = Arc::new(script);
