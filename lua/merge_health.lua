@@ -62,10 +62,11 @@ local function encode(entry)
   end
   table.sort(names)
   for i, name in ipairs(names) do
-    parts[i] = quote(name) .. ':' .. quote(entry.gateways[name])
+    parts[i] = string.format('%s:"%s"', quote(name), entry.gateways[name])
   end
-  return '{"state":' .. quote(entry.state) .. ',"since_ms":' .. string.format('%.0f', entry.since_ms)
-    .. ',"why":' .. quote(entry.why) .. ',"gateways":{' .. table.concat(parts, ',') .. '}}'
+  local form = '{"state":"%s","since_ms":%.0f,"why":%s,"gateways":{%s}}'
+  local why = quote(entry.why)
+  return string.format(form, entry.state, entry.since_ms, why, table.concat(parts, ','))
 end
 
 local function worst(gateways)

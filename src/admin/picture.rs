@@ -10,6 +10,7 @@ use crate::model::endpoint::Duty;
 use crate::model::name::Name;
 use crate::model::route::{HostMatch, PathMatch, Route};
 use crate::model::table::{Endpoint, Service, Table, Version};
+use crate::policy::balance::least_time;
 
 /// The table in force.
 pub(super) fn table(table: &Table, status: &Status) -> Value {
@@ -87,6 +88,7 @@ pub(super) fn health(table: &Table, board: &Board) -> Value {
         for version in &service.versions {
             for endpoint in &version.endpoints {
                 let shown = board.show(endpoint);
+                let average = least_time::average(&endpoint.live);
                 endpoints.push(json!({
                     "service": service.name.as_str(),
                     "version": version.name.as_str(),
@@ -95,6 +97,7 @@ pub(super) fn health(table: &Table, board: &Board) -> Value {
                     "since_ms": shown.since_ms,
                     "why": &*shown.why,
                     "inflight": endpoint.live.inflight.load(Ordering::Relaxed),
+                    "ewma_ms": average.map(|it| it.as_secs_f64() * 1e3),
                 }));
             }
         }

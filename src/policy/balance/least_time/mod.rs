@@ -11,6 +11,7 @@ mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use average::Average;
 use failing::Failing;
@@ -71,6 +72,13 @@ pub fn failed(version: &Version, live: &Live, now_us: u64, elapsed_us: u64) {
 pub fn abandoned(live: &Live, now_us: u64, elapsed_us: u64) {
     live.pace.waiting.fetch_sub(1, Relaxed);
     at_least(live, now_us, elapsed_us);
+}
+
+/// The average response time, where there was an answer.
+#[must_use]
+pub fn average(live: &Live) -> Option<Duration> {
+    let known_us = Average::unpack(live.pace.average.load(Relaxed)).known_us();
+    known_us.map(|us| Duration::from_secs_f32(us / 1e6))
 }
 
 fn at_least(live: &Live, now_us: u64, elapsed_us: u64) {
