@@ -19,7 +19,8 @@ use super::error::Error;
 use super::state::State;
 use super::upstream::{InFlight, Lease};
 use super::worker::Held;
-use crate::policy::health::Seen;
+use crate::policy::balance::least_time;
+use crate::policy::health::{self, Seen};
 use crate::policy::scan::Scanner;
 use crate::telemetry;
 
@@ -219,16 +220,24 @@ enum Kind {
     Upstream(Box<Upstream>),
 }
 
+/// What a body that comes from an upstream is bound by.
+pub(super) struct Terms {
+    /// The endpoint answers for what breaks.
+    pub(super) place: InFlight,
+    /// The request's body, where it may still be on its way.
+    pub(super) fate: Option<Rc<Fate>>,
+    pub(super) stall: Duration,
+    /// When the whole exchange must be over.
+    pub(super) deadline: Option<Instant>,
+    /// The head was no failure: whether the answer is one shows at its end.
+    pub(super) good: bool,
+}
+
 struct Upstream {
     lease: Lease,
-    /// The endpoint answers for what breaks.
-    place: InFlight,
-    fate: Option<Rc<Fate>>,
-    stall: Duration,
+    terms: Terms,
     /// Runs only while the upstream is waited for.
     timer: Option<Pin<Box<Sleep>>>,
-    /// When the whole exchange must be over.
-    deadline: Option<Instant>,
     /// It broke off, and what came before is being flushed.
     broken: bool,
 }
@@ -249,24 +258,15 @@ impl AnswerBody {
     }
 
     /// The body that comes over a lent connection; its end gives the connection back.
-    pub(super) fn upstream(
-        lease: Lease,
-        place: InFlight,
-        fate: Option<Rc<Fate>>,
-        stall: Duration,
-        deadline: Option<Instant>,
-    ) -> Self {
+    pub(super) fn upstream(lease: Lease, terms: Terms) -> Self {
         if lease.is_done() {
             lease.release();
             return Self::empty();
         }
         let upstream = Upstream {
             lease,
-            place,
-            fate,
-            stall,
+            terms,
             timer: None,
-            deadline,
             broken: false,
         };
         Self {
@@ -301,6 +301,7 @@ impl Drop for AnswerBody {
 impl Upstream {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         if self
+            .terms
             .fate
             .as_ref()
             .is_some_and(|fate| fate.error.borrow().is_some())
@@ -323,7 +324,7 @@ impl Upstream {
     /// Waits for the upstream, but not forever. While the request's body still moves, the upstream
     /// may be busy with it.
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let (stall, deadline) = (self.stall, self.deadline);
+        let (stall, deadline) = (self.terms.stall, self.terms.deadline);
         let at = |since: Instant| {
             let until = since + stall;
             deadline.map_or(until, |deadline| until.min(deadline))
@@ -333,6 +334,7 @@ impl Upstream {
             .get_or_insert_with(|| Box::pin(sleep_until(at(Instant::now()))));
         while timer.as_mut().poll(cx).is_ready() {
             let moving = self
+                .terms
                 .fate
                 .as_ref()
                 .filter(|fate| !fate.done.get())
@@ -353,16 +355,32 @@ impl Upstream {
 
     /// The answer broke off in its middle.
     fn broke(&self, why: &dyn fmt::Display) {
-        let (worker, endpoint) = (self.lease.worker(), self.place.endpoint());
+        let (worker, endpoint) = (self.lease.worker(), self.terms.place.endpoint());
         let table = worker.table();
-        if let Some(service) = table.services.get(endpoint.service.as_str()) {
-            let sight = (Seen::Failed, Instant::now());
-            worker.saw(endpoint, &service.settings, sight, why);
+        let service = table.services.get(endpoint.service.as_str());
+        // A failure is no worse for breaking off.
+        let Some(service) = service.filter(|_| self.terms.good) else {
+            return;
+        };
+        let now = Instant::now();
+        let mut versions = service.versions.iter();
+        if let Some(version) = versions.find(|version| version.name == endpoint.spec.version) {
+            least_time::broke(version, &endpoint.live, worker.micros(now));
         }
+        worker.saw(endpoint, &service.settings, (Seen::Failed, now), why);
+    }
+
+    /// The answer came whole.
+    fn release(self) {
+        if self.terms.good {
+            health::completed(self.terms.place.endpoint());
+        }
+        self.lease.release();
     }
 
     fn is_late(&self) -> bool {
-        self.deadline
+        self.terms
+            .deadline
             .is_some_and(|deadline| Instant::now() >= deadline)
     }
 }
@@ -399,7 +417,7 @@ impl Body for AnswerBody {
                 if upstream.lease.is_done()
                     && let Kind::Upstream(upstream) = std::mem::replace(&mut this.kind, Kind::Empty)
                 {
-                    upstream.lease.release();
+                    upstream.release();
                 }
                 frame
             }

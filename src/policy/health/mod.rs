@@ -10,7 +10,7 @@ pub use eject::{Pool, length, may_eject, probation, repeats, serves};
 pub use probe::{Others, Probed, Row, check_after, first_check_after, proven_for, retry_after};
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::model::live::{Health, State};
 use crate::model::name::{ServiceName, VersionName};
@@ -22,7 +22,9 @@ use crate::model::table::Endpoint;
 pub enum Seen {
     /// No connection could be made.
     ConnectFailed,
-    /// An answer that is not a failure.
+    /// The head of an answer that is not a failure; the rest is to come.
+    Begun,
+    /// A whole answer that is not a failure.
     Answered,
     /// A failure after the connection was there: a 5xx, a reset, a timeout, a broken answer.
     Failed,
@@ -61,12 +63,10 @@ pub fn observe(
 ) -> Option<Finding> {
     let condition = &endpoint.live.condition;
     match seen {
-        Seen::Answered => {
-            // Mostly read: the line stays shared between the threads.
-            for row in [&condition.connect_errors, &condition.failures] {
-                if row.load(Ordering::Relaxed) != 0 {
-                    row.store(0, Ordering::Relaxed);
-                }
+        Seen::Begun | Seen::Answered => {
+            end(&condition.connect_errors);
+            if seen == Seen::Answered {
+                completed(endpoint);
             }
             if now_ms.saturating_sub(condition.proven_ms.load(Ordering::Relaxed)) >= PROOF_MS {
                 condition.proven_ms.store(now_ms, Ordering::Relaxed);
@@ -91,6 +91,19 @@ pub fn observe(
             let asks = row.is_multiple_of(settings.eject_5xx?);
             (asks && condition.health().state == State::Up).then_some(Finding::Suspect)
         }
+    }
+}
+
+/// Takes note that an answer came whole whose head was seen to be good. Its head alone does not end
+/// a row of failures: an endpoint may break off every answer it begins.
+pub fn completed(endpoint: &Endpoint) {
+    end(&endpoint.live.condition.failures);
+}
+
+/// Ends a row. Mostly read: the line stays shared between the threads.
+fn end(row: &AtomicU32) {
+    if row.load(Ordering::Relaxed) != 0 {
+        row.store(0, Ordering::Relaxed);
     }
 }
 
@@ -165,6 +178,18 @@ mod tests {
         check(1, Some(2), &[Failed, Answered, Failed], &[None; 3]);
         check(1, Some(1), &[Failed, Failed], &[asks, asks]);
         check(1, None, &[Failed; 3], &[None; 3]);
+    }
+
+    #[test]
+    fn answers_that_break_off_behind_good_heads_are_failures_in_a_row() {
+        use Seen::{Answered, Begun, ConnectFailed, Failed};
+        let asks = Some(Finding::Suspect);
+        let broken = [Begun, Failed, Begun, Failed];
+        check(1, Some(2), &broken, &[None, None, None, asks]);
+        let whole = [Begun, Failed, Answered, Begun, Failed];
+        check(1, Some(2), &whole, &[None; 5]);
+        let seen = [ConnectFailed, Begun, ConnectFailed];
+        assert_eq!(check(2, None, &seen, &[None; 3]), State::Up);
     }
 
     #[test]

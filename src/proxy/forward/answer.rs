@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::reach::Reached;
 use crate::model::settings::Effective;
-use crate::proxy::body::{AnswerBody, Fate};
+use crate::proxy::body::{AnswerBody, Fate, Terms};
 use crate::proxy::error::Error;
 use crate::proxy::handler::Exchange;
 use crate::proxy::headers::{self, SERVER_TIMING, VERSION};
@@ -37,7 +37,16 @@ pub(super) fn answer(
         head.insert(VERSION, version.name_header.clone());
         head.append(SERVER_TIMING, timing(own));
     }
-    let body = AnswerBody::upstream(lease, place, fate, settings.stall, deadline);
+    let body = AnswerBody::upstream(
+        lease,
+        Terms {
+            place,
+            fate,
+            stall: settings.stall,
+            deadline,
+            good: !response.status().is_server_error(),
+        },
+    );
     response.map(|()| body)
 }
 

@@ -102,7 +102,11 @@ impl Journey<'_> {
                     Seen::Failed
                 } else {
                     pending.answered(now, sent);
-                    Seen::Answered
+                    if lease.is_done() {
+                        Seen::Answered
+                    } else {
+                        Seen::Begun
+                    }
                 };
                 worker.saw(endpoint, settings, (seen, now), &status);
                 return Ok(Reached {

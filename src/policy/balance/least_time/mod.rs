@@ -56,12 +56,21 @@ pub fn failed(version: &Version, live: &Live, now_us: u64, elapsed_us: u64) {
     let pace = &live.pace;
     pace.waiting.fetch_sub(1, Relaxed);
     at_least(live, now_us, elapsed_us);
+    charge(version, live, now_us);
+}
+
+/// An answer broke off behind its head, which `answered` was told of.
+pub fn broke(version: &Version, live: &Live, now_us: u64) {
+    charge(version, live, now_us);
+}
+
+fn charge(version: &Version, live: &Live, now_us: u64) {
     let known = version.endpoints.iter().take(FEW).filter_map(|endpoint| {
         Average::unpack(endpoint.live.pace.average.load(Relaxed)).known_us()
     });
     let (sum, count) = known.fold((0.0, 0.0), |(sum, count), us| (sum + us, count + 1.0));
     let typical_us = if count > 0.0 { sum / count } else { 0.0 };
-    change(&pace.penalty, |word| {
+    change(&live.pace.penalty, |word| {
         Failing::unpack(word)
             .charged(typical_us, millis(now_us))
             .pack()
