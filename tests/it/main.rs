@@ -2,11 +2,13 @@
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
 mod bad_answers;
+mod choosing;
 mod client_leaves;
 mod cors;
 mod docs;
 mod drain;
 mod entry;
+mod faults;
 mod hardening;
 mod headers;
 mod health;
@@ -15,6 +17,7 @@ mod live_changes;
 mod queueing;
 mod redis_faults;
 mod retries;
+mod rolling;
 mod routes;
 mod shares;
 mod sticky;

@@ -2,9 +2,12 @@
 
 pub mod client;
 pub mod control;
+pub mod crowd;
+pub mod faulty;
 pub mod gateway;
 pub mod load;
 pub mod redis;
+pub mod scene;
 pub mod secure;
 pub mod site;
 pub mod upstream;

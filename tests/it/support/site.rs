@@ -90,6 +90,16 @@ impl Site {
         caller.ask(request).expect("an answer")
     }
 
+    /// What its admin port answers a GET of this path.
+    #[track_caller]
+    pub fn ask_admin(&self, path: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let mut caller = Caller::connect(self.admin).expect("it accepts");
+        let answer = caller.ask(request.as_bytes()).expect("an answer");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body
+    }
+
     /// Waits until the answer to this request is as wanted.
     #[track_caller]
     pub fn await_answer(&self, request: &[u8], limit: Duration, wanted: impl Fn(&Answer) -> bool) {
