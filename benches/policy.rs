@@ -1,4 +1,4 @@
-//! What every request pays before its service is known: the scan of a body, the search for a route.
+//! What every request pays: the scan of a body, the search for a route, the choice of an endpoint.
 #![allow(missing_docs, reason = "the macros of criterion make public functions")]
 
 use std::collections::BTreeMap;
@@ -6,10 +6,14 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
+use smartlink::model::endpoint::{Duty, EndpointSpec};
+use smartlink::model::hash;
 use smartlink::model::name::Name;
-use smartlink::model::route;
-use smartlink::model::table::RouteIndex;
+use smartlink::model::settings::{Balance, Effective, KeySource, Settings};
+use smartlink::model::table::{Endpoint, RouteIndex, Version};
+use smartlink::model::{route, value};
+use smartlink::policy::balance::{Ask, least_time, pick};
 use smartlink::policy::route::{RequestFacts, find};
 use smartlink::policy::scan::name_of;
 
@@ -88,5 +92,86 @@ fn search(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, scan, search);
+/// So many endpoints, each of which answered a few times.
+fn pool(endpoints: u64) -> Version {
+    let base = || Name::parse("base").expect("a name");
+    let endpoint = |pool: u64| {
+        let url = format!("http://10.0.0.1:{pool}/");
+        let endpoint = Endpoint {
+            host: HeaderValue::from_static("test"),
+            pool,
+            seed: hash::spread(&[url.as_bytes()]),
+            spec: EndpointSpec {
+                target: value::url(&url).expect("a URL"),
+                url: url.into(),
+                version: base(),
+                weight: 1,
+                duty: Duty::Active,
+                max_conns: None,
+            },
+            live: Arc::default(),
+            group: Arc::default(),
+        };
+        for answer in 1..=10 {
+            least_time::begin(&endpoint.live, answer * 10_000);
+            least_time::answered(&endpoint.live, answer * 10_000 + 5_000, 5_000 + pool);
+        }
+        Arc::new(endpoint)
+    };
+    Version {
+        name: base(),
+        name_header: HeaderValue::from_static("base"),
+        weight: 1,
+        endpoints: (1..=endpoints).map(endpoint).collect(),
+        rotor: Arc::default(),
+    }
+}
+
+fn choose(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pick");
+    let balancers = [
+        ("least_time", Balance::LeastTime),
+        ("round_robin", Balance::RoundRobin),
+        ("weighted", Balance::Weighted),
+        ("least_conn", Balance::LeastConn),
+        ("random", Balance::Random),
+        ("hash", Balance::Hash(KeySource::Ip)),
+    ];
+    for endpoints in [1, 10, 100, 1000] {
+        let version = pool(endpoints);
+        for (name, balance) in &balancers {
+            let settings = Effective {
+                balance: balance.clone(),
+                ..Effective::merge(&Settings::default(), &Settings::default())
+            };
+            let mut ask = Ask {
+                settings: &settings,
+                now_us: 200_000,
+                tried: &[],
+                random: 0,
+                key: Some(0),
+            };
+            group.bench_function(BenchmarkId::new(*name, endpoints), |b| {
+                b.iter(|| {
+                    ask.random = hash::mix(ask.random);
+                    ask.key = Some(ask.random);
+                    black_box(pick(black_box(&version), &ask))
+                });
+            });
+        }
+    }
+    let one = pool(1);
+    let live = &one.endpoints.first().expect("one").live;
+    let mut now_us = 1_000_000;
+    group.bench_function("begin and answered", |b| {
+        b.iter(|| {
+            now_us += 50;
+            least_time::begin(black_box(live), now_us);
+            least_time::answered(black_box(live), now_us + 40, 5_000);
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, scan, search, choose);
 criterion_main!(benches);

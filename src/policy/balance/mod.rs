@@ -16,6 +16,8 @@ mod turn;
 mod fixture;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -148,7 +150,7 @@ fn choose<'v>(
         (_, Balance::LeastTime) => least_time::pick(candidates, version, ask),
         (_, Balance::RoundRobin) => round_robin::pick(candidates, version),
         (_, Balance::Weighted) => weighted::pick(candidates),
-        (_, Balance::LeastConn) => least_conn::pick(candidates, version),
+        (_, Balance::LeastConn) => least_conn::pick(candidates, version, ask),
         (_, Balance::Random) => random::pick(candidates, ask),
         (_, Balance::Hash(_)) => hash::pick(candidates, ask),
     };

@@ -15,3 +15,18 @@ pub(super) fn pick<'v>(
     let position = turn.checked_rem(candidates.len())?;
     Some(candidates.get(position)?.endpoint)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{hits, pool, settings};
+    use crate::model::settings::Balance;
+
+    #[test]
+    fn everybody_with_a_weight_gets_the_same() {
+        let settings = settings(Balance::RoundRobin);
+        assert_eq!(hits(&pool(&[1, 1, 1]), &settings, 9), [3, 3, 3]);
+        assert_eq!(hits(&pool(&[5, 1, 1]), &settings, 9), [3, 3, 3]);
+        assert_eq!(hits(&pool(&[0, 1, 1]), &settings, 10), [0, 5, 5]);
+        assert_eq!(hits(&pool(&[1; 40]), &settings, 80), [2; 40]);
+    }
+}

@@ -42,3 +42,52 @@ pub(super) fn pick<'v>(candidates: &[Candidate<'v>]) -> Option<&'v Arc<Endpoint>
 fn steps(weight: f32) -> i64 {
     ((weight * STEPS) as i64).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::super::fixture::{ask, hits, pool, position, settings};
+    use crate::model::settings::Balance;
+
+    #[test]
+    fn turns_are_spread_as_nginx_spreads_them() {
+        let (version, settings) = (pool(&[5, 1, 1]), settings(Balance::Weighted));
+        let order: Vec<_> = (0..14)
+            .map(|n| position(&version, &ask(&settings, n)))
+            .collect();
+        assert_eq!(order, [0, 0, 1, 0, 2, 0, 0, 0, 0, 1, 0, 2, 0, 0]);
+    }
+
+    #[test]
+    fn shares_hold_after_every_request_within_one() {
+        let weights = [7, 3, 2, 1];
+        let (version, settings) = (pool(&weights), settings(Balance::Weighted));
+        let mut hits = [0.0; 4];
+        for n in 1..1_000_u32 {
+            hits[position(&version, &ask(&settings, 0))] += 1.0;
+            for (hits, weight) in hits.iter().zip(weights) {
+                let share: f64 = f64::from(n * weight) / 13.0;
+                assert!((hits - share).abs() <= 1.0, "{hits} for {share}");
+            }
+        }
+    }
+
+    #[test]
+    fn shares_hold_among_threads_within_their_number() {
+        let (version, settings) = (pool(&[7, 3, 2, 1]), settings(Balance::Weighted));
+        let mut all = [0_u64; 4];
+        thread::scope(|scope| {
+            let count = || scope.spawn(|| hits(&version, &settings, 13_000));
+            let counts: Vec<_> = (0..4).map(|_| count()).collect();
+            for counted in counts {
+                for (all, hits) in all.iter_mut().zip(counted.join().expect("it counts")) {
+                    *all += hits;
+                }
+            }
+        });
+        for (hits, share) in all.into_iter().zip([28_000, 12_000, 8_000, 4_000]) {
+            assert!(hits.abs_diff(share) <= 5, "{all:?}");
+        }
+    }
+}

@@ -1,17 +1,21 @@
 //! How long an endpoint takes to answer: an average that forgets with time.
 //!
 //! An exponentially weighted moving average over irregular times (Eckner 2012): a sample counts for
-//! the time since the last one, as in Finagle's `PeakEwma`. What differs is what single answers may
-//! do: one slow answer of a healthy endpoint must not banish it (Traefik issue 12306), so a sample
-//! counts for no more than `OUTLIER` averages, and the first answers, slow for cold caches and
-//! handshakes, count as the fastest of them.
+//! the time since the last one, as in Finagle's `PeakEwma`. What differs is what a single
+//! answer may do: one slow answer of a healthy endpoint must not banish it (Traefik issue 12306), so it
+//! counts as an outlier, and the first answers, slow for cold caches and handshakes, as the fastest of
+//! them. A slowness that lasts is believed after a few answers, and meanwhile seen by the silence.
 
 /// Answers until an average is one.
 const WARM: u32 = 4;
-/// Answers beyond which each new one still counts for at least one in so many.
+/// Answers beyond which the count does not go: each new one counts for at least one in so many.
 const COUNT_MAX: u32 = 31;
-/// A slower answer counts as so many averages.
+/// An average counts as so many answers more than made it: the first after `WARM` is one of eight.
+const BEFORE: u64 = 4;
+/// A slower answer counts as no more than so many averages.
 const OUTLIER: f32 = 4.0;
+/// The largest part of a new average that one slower answer is.
+const SLOWER_MOST: f32 = 0.4;
 
 /// An average, how many answers made it, and when the last of them came.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -64,8 +68,9 @@ impl Average {
         } else {
             let sample = elapsed.min(OUTLIER * self.us);
             let by_time = 1.0 - (-self.age(now_ms)).exp();
-            let part = by_time.max(1.0 / float(u64::from(self.count) + 1));
-            self.us + part * (sample - self.us)
+            let by_count = 1.0 / float(u64::from(self.count) + BEFORE);
+            let most = if sample > self.us { SLOWER_MOST } else { 1.0 };
+            self.us + by_time.max(by_count).min(most) * (sample - self.us)
         };
         Self {
             us,
@@ -96,4 +101,86 @@ fn constant_ms(average_us: f32) -> f32 {
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn float(number: u64) -> f32 {
     number as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An average after so many answers, each so many milliseconds after the one before.
+    fn fed(answers: u32, us: u64, gap_ms: u32) -> Average {
+        let samples = (1..=answers).map(|n| n * gap_ms);
+        samples.fold(Average::default(), |average, at| average.fed(us, at))
+    }
+
+    #[test]
+    fn what_is_packed_comes_out_again() {
+        for average in [
+            Average::default(),
+            fed(1, 1, 1),
+            fed(40, 123_456, 7),
+            fed(3, u64::MAX, 1),
+        ] {
+            let again = Average::unpack(average.pack());
+            assert!((again.us - average.us).abs() <= average.us / 10_000.0);
+            assert_eq!(
+                (again.count, again.stamp_ms),
+                (average.count, average.stamp_ms)
+            );
+        }
+        assert_eq!(Average::unpack(0).known_us(), None);
+    }
+
+    #[test]
+    fn the_first_answers_count_as_the_fastest_of_them() {
+        let cold = Average::default()
+            .fed(90_000, 1)
+            .fed(2_000, 2)
+            .fed(30_000, 3);
+        assert_eq!((cold.known_us(), cold.is_warm()), (Some(2_000.0), false));
+    }
+
+    #[test]
+    fn one_outlier_weighs_little_and_a_slowness_that_lasts_is_believed() {
+        let us = |average: Average| average.known_us().expect("there were answers");
+        for gap_ms in [0, 1, 10, 100] {
+            let steady = fed(40, 10_000, gap_ms);
+            let outlier = steady.fed(1_000_000, 40 * gap_ms + 10);
+            assert!(us(outlier) < 13_000.0, "{outlier:?}");
+        }
+        let mut slow = fed(40, 10_000, 10);
+        for n in 1..=30 {
+            slow = slow.fed(80_000, 400 + n * 80);
+        }
+        assert!(us(slow) > 60_000.0, "{slow:?}");
+    }
+
+    #[test]
+    fn after_a_long_pause_one_answer_is_enough_to_be_fast_again() {
+        let recovered = fed(40, 480_000, 500).fed(60_000, 40_000);
+        assert!(recovered.known_us() < Some(61_000.0), "{recovered:?}");
+    }
+
+    #[test]
+    fn an_answer_that_did_not_come_raises_the_average_and_never_lowers_it() {
+        let steady = fed(40, 10_000, 10);
+        assert_eq!(steady.raised(9_000, 500), steady);
+        assert_eq!(steady.raised(2_000_000, 500).known_us(), Some(2_000_000.0));
+        assert_eq!(Average::default().raised(9_000, 500), Average::default());
+    }
+
+    #[test]
+    fn age_is_in_response_times_within_bounds_and_survives_the_wrap_of_stamps() {
+        for (us, age_ms, expected) in [
+            (1_000, 500, 0.5),
+            (500_000, 500, 0.25),
+            (9_000_000, 5_000, 0.5),
+        ] {
+            let average = Average::default().fed(us, u32::MAX - 100);
+            let age = average.age((u32::MAX - 100).wrapping_add(age_ms));
+            assert!((age - expected).abs() < 0.001, "{age}");
+        }
+        // Another thread's clock was a little behind.
+        assert!(fed(1, 1_000, 50).age(49).abs() < f32::EPSILON);
+    }
 }

@@ -88,3 +88,57 @@ impl Failing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn charged(times: u32, now_ms: u32) -> Failing {
+        let charge = |failing: Failing, _| failing.charged(60_000.0, now_ms);
+        (0..times).fold(Failing::default(), charge)
+    }
+
+    #[test]
+    fn failures_add_up_to_a_bound_and_are_forgotten_by_half() {
+        for (times, age_ms, expected) in [
+            (0, 0, 0.0),
+            (1, 0, 0.125),
+            (2, 0, 0.234),
+            (20, 0, 0.3),
+            (20, 2_000, 0.15),
+            (20, 6_000, 0.0375),
+        ] {
+            let failing = Failing::unpack(charged(times, 5_000).pack());
+            let part = failing.part(0, 5_000 + age_ms);
+            assert!((part - expected).abs() < 0.001, "{part} for {expected}");
+        }
+    }
+
+    #[test]
+    fn good_answers_forgive_until_nothing_is_left() {
+        let mut failing = charged(3, 5_000);
+        for answers in 0_u32.. {
+            if failing.pack() == 0 {
+                assert!((20..40).contains(&answers), "{answers}");
+                break;
+            }
+            failing = failing.forgiven(5_000);
+        }
+    }
+
+    #[test]
+    fn who_was_brought_back_since_begins_anew() {
+        let failing = charged(3, 5_000);
+        assert!(failing.part(4_000, 5_000) > 0.29);
+        assert!(failing.part(5_001, 5_002).abs() < f32::EPSILON);
+    }
+
+    #[test]
+    fn slow_services_forget_more_slowly_within_bounds() {
+        for (typical_us, half_ms) in [(1_000.0, 2_000), (300_000.0, 3_000), (9e6, 5_000)] {
+            let failing = Failing::default().charged(typical_us, 0);
+            let part = failing.part(0, half_ms);
+            assert!((part - 0.0625).abs() < 0.001, "{part} after {half_ms} ms");
+        }
+    }
+}

@@ -22,7 +22,7 @@ use crate::model::live::Live;
 use crate::model::table::{Endpoint, Version};
 
 /// Costs this close are the same: what measurements are worth.
-const SAME: f32 = 1.25;
+const SAME: f32 = 1.6;
 /// One of so many choices may go to an endpoint only to learn how it is now.
 const TRIALS: u64 = 8;
 
@@ -155,11 +155,10 @@ pub(super) fn pick<'v>(
     }
     let load = quotes.iter().filter(|quote| quote.cost <= limit);
     let load = load.map(|quote| quote.load).fold(f32::INFINITY, f32::min);
-    let quotes = &*quotes;
-    let best = turn::among(&version.rotor, || {
-        let both = quotes.iter().zip(candidates);
-        let best = both.filter(|(quote, _)| quote.cost <= limit && quote.load <= load);
-        best.map(|(_, candidate)| candidate)
-    });
+    let is_best = |position: usize, _: &_| {
+        let quote = quotes.get(position);
+        quote.is_some_and(|quote| quote.cost <= limit && quote.load <= load)
+    };
+    let best = turn::among(candidates, is_best, version, ask);
     Some(best?.endpoint)
 }

