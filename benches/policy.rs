@@ -98,6 +98,7 @@ fn pool(endpoints: u64) -> Version {
     let endpoint = |pool: u64| {
         let url = format!("http://10.0.0.1:{pool}/");
         let endpoint = Endpoint {
+            service: base(),
             host: HeaderValue::from_static("test"),
             pool,
             seed: hash::spread(&[url.as_bytes()]),
@@ -124,6 +125,7 @@ fn pool(endpoints: u64) -> Version {
         weight: 1,
         endpoints: (1..=endpoints).map(endpoint).collect(),
         rotor: Arc::default(),
+        crowd: Arc::default(),
     }
 }
 

@@ -74,7 +74,7 @@ impl Journey<'_> {
             pool: endpoint.pool,
             body,
         };
-        let pending = Pending::begin(worker, &version, endpoint, since);
+        let pending = Pending::begin(self, &version, endpoint, since);
         let mut lease = match self.lend(endpoint, settings, patience, since).await {
             Ok(lease) => lease,
             Err((failure, error)) => {
@@ -257,35 +257,48 @@ struct Pending<'p> {
     version: &'p Version,
     endpoint: &'p Endpoint,
     since: Instant,
+    fate: Option<&'p Fate>,
     over: bool,
 }
 
 impl<'p> Pending<'p> {
     fn begin(
-        worker: &'p Worker,
+        journey: &'p Journey<'_>,
         version: &'p Version,
         endpoint: &'p Endpoint,
         since: Instant,
     ) -> Self {
+        let worker = &*journey.exchange.worker;
         least_time::begin(&endpoint.live, worker.micros(since));
         Self {
             worker,
             version,
             endpoint,
             since,
+            fate: journey.fate,
             over: false,
+        }
+    }
+
+    /// What the endpoint took since `from`, in microseconds: not the time that the client's body was
+    /// on its way, and 0 while it is.
+    fn own_us(&self, now: Instant, from: Instant) -> u64 {
+        match self.fate {
+            Some(fate) if !fate.done.get() => 0,
+            Some(fate) => micros(now.saturating_duration_since(from.max(fate.progress.get()))),
+            None => micros(now - from),
         }
     }
 
     fn answered(mut self, now: Instant, sent: Instant) {
         self.over = true;
         let now_us = self.worker.micros(now);
-        least_time::answered(&self.endpoint.live, now_us, micros(now - sent));
+        least_time::answered(&self.endpoint.live, now_us, self.own_us(now, sent));
     }
 
     fn failed(mut self, now: Instant) {
         self.over = true;
-        let (now_us, waited) = (self.worker.micros(now), micros(now - self.since));
+        let (now_us, waited) = (self.worker.micros(now), self.own_us(now, self.since));
         least_time::failed(self.version, &self.endpoint.live, now_us, waited);
     }
 }
@@ -294,7 +307,7 @@ impl Drop for Pending<'_> {
     fn drop(&mut self) {
         if !self.over {
             let now = Instant::now();
-            let (now_us, waited) = (self.worker.micros(now), micros(now - self.since));
+            let (now_us, waited) = (self.worker.micros(now), self.own_us(now, self.since));
             least_time::abandoned(&self.endpoint.live, now_us, waited);
         }
     }

@@ -58,9 +58,12 @@ impl Average {
         float(age_ms.unsigned_abs().into()) / constant_ms(self.us)
     }
 
-    /// After one more answer.
+    /// After one more answer; 0 says nothing about its time.
     pub(super) fn fed(self, elapsed_us: u64, now_ms: u32) -> Self {
-        let elapsed = float(elapsed_us).max(1.0);
+        if elapsed_us == 0 {
+            return self;
+        }
+        let elapsed = float(elapsed_us);
         let us = if self.count == 0 {
             elapsed
         } else if self.count < WARM {
@@ -133,6 +136,7 @@ mod tests {
 
     #[test]
     fn the_first_answers_count_as_the_fastest_of_them() {
+        assert_eq!(Average::default().fed(0, 1), Average::default());
         let cold = Average::default()
             .fed(90_000, 1)
             .fed(2_000, 2)

@@ -26,7 +26,8 @@ const SAME: f32 = 1.6;
 /// One of so many choices may go to an endpoint only to learn how it is now.
 const TRIALS: u64 = 8;
 
-/// A request is sent. Exactly one of `answered`, `failed` and `abandoned` must follow.
+/// A request goes to the endpoint, which may have to be connected to first. Exactly one of
+/// `answered`, `failed` and `abandoned` must follow.
 pub fn begin(live: &Live, now_us: u64) {
     let pace = &live.pace;
     if pace.waiting.load(Relaxed) == 0 {
@@ -35,7 +36,8 @@ pub fn begin(live: &Live, now_us: u64) {
     pace.waiting.fetch_add(1, Relaxed);
 }
 
-/// The head of a good answer came, so long after the request was sent.
+/// The head of a good answer came, so long after the request was sent; 0 where that cannot be told,
+/// as for an answer that came before the client's body had been sent.
 pub fn answered(live: &Live, now_us: u64, elapsed_us: u64) {
     let pace = &live.pace;
     pace.moved_us.store(now_us, Relaxed);
