@@ -124,7 +124,7 @@ fn pick_of_many<'v>(version: &'v Version, ask: &Ask<'_>) -> Picked<'v> {
     }
     let mut candidates = Vec::with_capacity(version.endpoints.len());
     let standing = gather(&version.endpoints, ask, |candidate| {
-        candidates.push(candidate)
+        candidates.push(candidate);
     });
     if by_two && candidates.len() > FEW {
         // Few are up, or many are not: two of those that are.

@@ -17,7 +17,7 @@ use crate::policy::balance::least_time;
 use crate::policy::health::Seen;
 use crate::policy::retry::Failure;
 use crate::policy::route;
-use crate::proxy::body::SendBody;
+use crate::proxy::body::{Fate, SendBody};
 use crate::proxy::error::Error;
 use crate::proxy::headers::Origin;
 use crate::proxy::upstream::{

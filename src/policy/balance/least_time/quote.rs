@@ -30,7 +30,7 @@ pub(super) struct Quote {
 }
 
 impl Quote {
-    pub(super) fn of(candidate: &Candidate<'_>, now_us: u64, now_ms: u32) -> Self {
+    pub(super) fn of(candidate: &Candidate<'_>, now_us: u64, moment_ms: u32) -> Self {
         let live = &candidate.endpoint.live;
         let average = Average::unpack(live.pace.average.load(Relaxed));
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -40,13 +40,13 @@ impl Quote {
             0 => 0.0,
             word => {
                 let since_ms = live.condition.health().since_ms;
-                Failing::unpack(word).part(since_ms, now_ms)
+                Failing::unpack(word).part(since_ms, moment_ms)
             }
         };
         Self {
             known_us: average.known_us(),
             is_warm: average.is_warm(),
-            age: average.age(now_ms),
+            age: average.age(moment_ms),
             silence_us,
             failing,
             weight: candidate.weight,
