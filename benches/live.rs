@@ -7,6 +7,7 @@
     clippy::print_stdout,
     unreachable_pub,
     dead_code,
+    unused_imports,
     reason = "a report is what it is for; it borrows a part of what tests use"
 )]
 
