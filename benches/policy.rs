@@ -112,6 +112,7 @@ fn pool(endpoints: u64) -> Version {
             },
             live: Arc::default(),
             group: Arc::default(),
+            crowd: Arc::default(),
         };
         for answer in 1..=10 {
             least_time::begin(&endpoint.live, answer * 10_000);
