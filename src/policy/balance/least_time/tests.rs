@@ -1,6 +1,11 @@
 //! What `least_time` makes of servers that are slow, fail, freeze or recover, in simulated time.
 
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::super::fixture::pool;
 use super::super::simulation::{Load, Server, World};
+use super::failing::Failing;
+use super::{answered, begin, failed};
 use crate::model::settings::Balance;
 
 const LOADS: [Load; 5] = [
@@ -193,6 +198,26 @@ fn a_frozen_endpoint_whose_clients_leave_is_tried_by_one_at_a_time_and_found_aga
     world.run(10.0);
     println!("{:?}", world.hits);
     assert!(world.share(0) > 0.16, "{:?}", world.hits);
+}
+
+#[test]
+fn how_soon_a_failure_is_forgotten_depends_on_how_fast_the_others_answer() {
+    for (others_us, half_ms) in [(5_000, 2_000), (300_000, 3_000), (60_000_000, 5_000)] {
+        let version = pool(&[1, 1, 1]);
+        let frozen = &version.endpoints[0].live;
+        for endpoint in &version.endpoints {
+            begin(&endpoint.live, 1_000);
+            answered(&endpoint.live, 1_000, others_us);
+        }
+        begin(frozen, 1_000);
+        failed(&version, frozen, 60_001_000, 60_000_000);
+        let failing = Failing::unpack(frozen.pace.penalty.load(Relaxed));
+        let (now, later) = (failing.part(0, 60_001), failing.part(0, 60_001 + half_ms));
+        assert!(
+            (now - 2.0 * later).abs() < 0.01,
+            "{others_us}: {now} {later}"
+        );
+    }
 }
 
 #[test]
