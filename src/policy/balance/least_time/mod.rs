@@ -69,7 +69,7 @@ pub fn broke(version: &Version, live: &Live, now_us: u64) {
 fn charge(version: &Version, live: &Live, now_us: u64) {
     // By the others: what a timeout took is no response time.
     let others = version.endpoints.iter().take(FEW);
-    let others = others.filter(|endpoint| !std::ptr::eq(&*endpoint.live, live));
+    let others = others.filter(|endpoint| !std::ptr::eq(Arc::as_ptr(&endpoint.live), live));
     let known = others.filter_map(|endpoint| {
         Average::unpack(endpoint.live.pace.average.load(Relaxed)).known_us()
     });
