@@ -14,12 +14,12 @@
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::load::{Caller, named, serving};
-use support::redis::{Redis, free_port};
+use support::port::Port;
+use support::redis::Redis;
 use support::{eventually, secs};
 
 /// Changes per measurement: enough for a 99th percentile.
@@ -32,23 +32,28 @@ const FOREIGN: usize = 200_000;
 /// The gateway as a process of its own.
 struct Gateway {
     child: Child,
-    address: SocketAddr,
+    port: Port,
     started: Instant,
 }
 
 impl Gateway {
     fn start(redis: &Redis) -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let port = Port::reserve();
         let started = Instant::now();
         let child = Command::new(env!("CARGO_BIN_EXE_smartlink"))
             .args(["serve", "--admin", "off", "--log", "error"])
-            .args(["--listen", &address.to_string(), "--redis", &redis.url()])
+            .args([
+                "--listen",
+                &port.address().to_string(),
+                "--redis",
+                &redis.url(),
+            ])
             .stdin(Stdio::null())
             .spawn()
             .expect("it runs");
         Self {
             child,
-            address,
+            port,
             started,
         }
     }
@@ -56,8 +61,8 @@ impl Gateway {
     /// A connection on which this service is answered; and how long after the start that was.
     fn await_service(&self, service: &str) -> (Caller, Duration) {
         let request = named(service);
-        let caller = eventually("it serves", secs(60), || {
-            let mut caller = Caller::connect(self.address).ok()?;
+        let caller = eventually("it serves", || {
+            let mut caller = Caller::connect(self.port.address()).ok()?;
             let answer = caller.ask(&request).ok()?;
             (answer.status == 200).then_some(caller)
         });

@@ -5,11 +5,11 @@
 use std::time::{Duration, Instant};
 
 use crate::support::crowd::{Asked, Crowd, Want, kinds};
+use crate::support::eventually;
 use crate::support::faulty::Manner;
 use crate::support::redis::Redis;
 use crate::support::scene::{Scene, well};
 use crate::support::site::{Site, await_proof};
-use crate::support::{eventually, secs};
 
 /// Between an answer and the next request of a client.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -60,7 +60,7 @@ fn a_host_that_fails_fast_gets_at_most_a_twentieth() {
     let send = |scene: &Scene| scene.crowd(&site, &[Want::Named; 12], PAUSE);
     let crowds: Vec<Crowd> = scenes.iter().map(send).collect();
     for crowd in &crowds {
-        eventually("there is enough to count", secs(60), || {
+        eventually("there is enough to count", || {
             (crowd.count() >= 800).then_some(())
         });
     }
@@ -109,7 +109,7 @@ fn a_host_eight_times_faster_gets_four_fifths_and_a_swap_turns_the_picture() {
     let swapped = Instant::now();
     fast.set(well(80));
     slow.set(well(10));
-    eventually("the picture turns", secs(15), || {
+    eventually("the picture turns", || {
         let from = crowd.count();
         crowd.await_more(100);
         let now = shares(&crowd.asked(), from, 2);
@@ -141,7 +141,7 @@ fn least_time_answers_sooner_than_round_robin_where_speeds_are_mixed() {
     let send = |scene: &Scene| scene.crowd(&site, &[Want::Named; 8], PAUSE);
     let crowds: Vec<Crowd> = scenes.iter().map(send).collect();
     for crowd in &crowds {
-        eventually("there is enough to count", secs(60), || {
+        eventually("there is enough to count", || {
             (crowd.count() >= 600).then_some(())
         });
     }
@@ -202,7 +202,7 @@ fn max_conns_bounds_what_is_in_flight_on_an_endpoint_also_when_changed_live() {
     let host = scene.first();
     for most in [1, 3] {
         scene.write(&redis, host, &format!("base max_conns={most}"));
-        eventually("the bound is in force", secs(20), || {
+        eventually("the bound is in force", || {
             host.take_peak();
             crowd.await_more(100);
             (host.take_peak() == most).then_some(())
@@ -211,7 +211,7 @@ fn max_conns_bounds_what_is_in_flight_on_an_endpoint_also_when_changed_live() {
         assert_eq!(host.take_peak(), most);
     }
     scene.write(&redis, host, "base");
-    eventually("the bound is gone", secs(20), || {
+    eventually("the bound is gone", || {
         crowd.await_more(20);
         (host.take_peak() > 3).then_some(())
     });
@@ -226,7 +226,7 @@ fn weights_of_endpoints_are_shares_and_change_live() {
     let crowd = scene.crowd(&site, &[Want::Named; 4], PAUSE);
     for (words, share) in [("base weight=6", 0.75), ("base", 1.0 / 3.0)] {
         scene.write(&redis, scene.first(), words);
-        eventually("the share is as written", secs(20), || {
+        eventually("the share is as written", || {
             let from = crowd.count();
             crowd.await_more(200);
             let seen = shares(&crowd.asked(), from, 3);

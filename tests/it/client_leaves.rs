@@ -6,10 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::client::{Client, post};
 use crate::support::gateway::Gateway;
 use crate::support::upstream::{Connection, Upstream};
-use crate::support::{eventually, secs};
-
-/// The contract says 100 ms; a busy machine gets more.
-const LIMIT: Duration = secs(2);
+use crate::support::{PATIENCE, eventually, secs};
 
 /// What the test hears of its upstream.
 enum News {
@@ -42,20 +39,20 @@ fn scene(
 /// Lets the client leave once the script got there; the upstream must see it soon. Says when.
 #[track_caller]
 fn leaves(phase: &str, gateway: &Gateway, heard: &Receiver<News>, leave: impl FnOnce()) -> String {
-    match heard.recv_timeout(secs(5)) {
+    match heard.recv_timeout(PATIENCE) {
         Ok(News::Reached) => {}
         Ok(News::Closed(_)) => panic!("{phase}: closed too early"),
         Err(error) => panic!("{phase}: never reached: {error}"),
     }
     let left = Instant::now();
     leave();
-    match heard.recv_timeout(LIMIT) {
+    match heard.recv_timeout(PATIENCE) {
         Ok(News::Closed(at)) => {
             gateway.await_rest("s");
             format!("{phase}: {:?}", at - left)
         }
         Ok(News::Reached) => panic!("{phase}: asked again"),
-        Err(error) => panic!("{phase}: not closed within {LIMIT:?}: {error}"),
+        Err(error) => panic!("{phase}: not closed within {PATIENCE:?}: {error}"),
     }
 }
 
@@ -191,7 +188,7 @@ fn deaf_scene() -> (Gateway, Upstream) {
 /// Waits until nothing is in flight any more; says how long that took.
 #[track_caller]
 fn is_given_up(phase: &str, gateway: &Gateway, left: Instant) -> String {
-    eventually("the request is given up", LIMIT, || {
+    eventually("the request is given up", || {
         (gateway.in_flight("s") == 0).then_some(())
     });
     format!("{phase}: {:?}", left.elapsed())
@@ -219,7 +216,7 @@ fn behind_a_second_request_that_waits_for_the_first() {
             request.to_owned()
         };
         let mut client = client_that_sent(&gateway, first);
-        eventually("it is in flight", secs(5), || {
+        eventually("it is in flight", || {
             (gateway.in_flight("s") == 1).then_some(())
         });
         if !together {

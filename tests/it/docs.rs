@@ -8,14 +8,14 @@
 )]
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::eventually;
+use crate::support::port::Port;
 use crate::support::redis::Redis;
-use crate::support::{eventually, secs};
 
 /// How long a change may take until it shows in an answer, on a busy machine.
 const SHOWS_WITHIN: Duration = Duration::from_secs(5);
@@ -106,6 +106,7 @@ struct Stage {
     redis: Redis,
     /// Address in the documents, and the one it stands for here.
     addresses: Vec<(&'static str, String)>,
+    _ports: Vec<Port>,
 }
 
 impl Stage {
@@ -117,11 +118,14 @@ impl Stage {
             "127.0.0.1:8000",
             "127.0.0.1:8001",
         ];
-        let addresses = addresses.map(|address| (address, free_address())).to_vec();
+        let ports: Vec<Port> = addresses.map(|_| Port::reserve()).into();
+        let ours = ports.iter().map(|port| port.address().to_string());
+        let addresses = addresses.into_iter().zip(ours).collect();
         let mut stage = Self {
             children: Vec::new(),
             redis,
             addresses,
+            _ports: ports,
         };
         let [public, admin, base, candidate] = [
             "127.0.0.1:9001",
@@ -137,7 +141,7 @@ impl Stage {
             "serve", "--listen", &public, "--admin", &admin, "--redis", &url,
         ]);
         stage.write_shim();
-        eventually("the gateway is ready", secs(20), || {
+        eventually("the gateway is ready", || {
             let ready =
                 stage.print("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:9002/readyz");
             (ready == "200").then_some(())
@@ -231,11 +235,6 @@ fn on_path(program: &str) -> Option<String> {
         .map(|folder| Path::new(folder).join(program))
         .find(|p| p.is_file());
     found.map(|path| path.display().to_string())
-}
-
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
 }
 
 fn document(name: &str) -> String {

@@ -7,13 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::load::{Answer, Caller, Closed, Load, get, named, serving};
-use crate::support::redis::{Redis, free_port};
+use crate::support::port::Port;
+use crate::support::redis::Redis;
 use crate::support::site::{Site, options};
 use crate::support::upstream::{Gate, Upstream};
 use crate::support::{eventually, secs};
-
-/// Longer than the second for which kept connections are answered, and what a busy machine adds.
-const SOON: Duration = secs(8);
 
 /// For how long kept connections are answered.
 const GRACE: Duration = secs(1);
@@ -60,7 +58,7 @@ fn in_flight(address: SocketAddr, request: &[u8], upstream: &Upstream) -> Caller
     let before = upstream.connections();
     let mut caller = Caller::connect(address).expect("it accepts");
     caller.send(request).expect("it reads");
-    eventually("it is in flight", secs(5), || {
+    eventually("it is in flight", || {
         (upstream.connections() > before).then_some(())
     });
     caller
@@ -76,7 +74,7 @@ fn a_drain_under_load_loses_no_request() {
         site.begin_drain();
         let tally = load.wait();
         assert_eq!(tally.failures, [""; 0], "of {}", tally.requests);
-        site.await_end(SOON);
+        site.await_end();
     }
 }
 
@@ -92,7 +90,7 @@ fn a_drain_loses_nobody_who_connects_meanwhile() {
         site.begin_drain();
         let tally = load.wait();
         assert_eq!(tally.failures, [""; 0], "of {}", tally.requests);
-        site.await_end(SOON);
+        site.await_end();
     }
 }
 
@@ -105,7 +103,7 @@ fn what_is_in_flight_finishes_and_its_connection_ends() {
     let requests = [named("a"), get("/r/x")];
     let callers = requests.map(|request| in_flight(site.address, &request, &upstream));
     site.begin_drain();
-    eventually("nobody is accepted", secs(5), || {
+    eventually("nobody is accepted", || {
         TcpStream::connect(site.address).is_err().then_some(())
     });
     // Past the second for which kept connections are answered.
@@ -117,7 +115,7 @@ fn what_is_in_flight_finishes_and_its_connection_ends() {
         assert_eq!(answer.body, "begin end");
         assert!(caller.is_closed());
     }
-    site.await_end(SOON);
+    site.await_end();
 }
 
 #[test]
@@ -131,7 +129,7 @@ fn what_never_ends_is_cut_when_the_drain_timeout_is_over() {
     let mut caller = in_flight(site.address, &get("/r/x"), &upstream);
     let begin = Instant::now();
     site.begin_drain();
-    site.await_end(secs(1) + SOON);
+    site.await_end();
     assert!(begin.elapsed() >= secs(1));
     assert!(caller.read().is_err(), "it is cut, not completed");
     gate.open();
@@ -152,7 +150,7 @@ fn a_quiet_connection_is_answered_for_a_second_then_closed() {
     let mut quiet = callers.split_off(3);
     let begun = Instant::now();
     site.begin_drain();
-    eventually("nobody is accepted", secs(5), || {
+    eventually("nobody is accepted", || {
         TcpStream::connect(site.address).is_err().then_some(())
     });
     for caller in &mut callers {
@@ -167,7 +165,7 @@ fn a_quiet_connection_is_answered_for_a_second_then_closed() {
         assert!(caller.is_closed());
     }
     assert!(quiet.iter_mut().all(Caller::is_closed));
-    site.await_end(SOON);
+    site.await_end();
 }
 
 /// The real binary, which says on standard error that it listens.
@@ -192,10 +190,8 @@ impl Process {
 
     /// Its exit code.
     #[track_caller]
-    fn end(&mut self, limit: Duration) -> Option<i32> {
-        let status = eventually("the process ends", limit, || {
-            self.0.try_wait().expect("ours")
-        });
+    fn end(&mut self) -> Option<i32> {
+        let status = eventually("the process ends", || self.0.try_wait().expect("ours"));
         status.code()
     }
 }
@@ -209,17 +205,13 @@ impl Drop for Process {
 }
 
 /// `serve` on this port.
-fn serve(redis: &Redis, port: u16) -> Command {
+fn serve(redis: &Redis, port: &Port) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_smartlink"));
     command
         .args(["serve", "--admin", "off", "--threads", "2"])
-        .args(["--listen", &format!("127.0.0.1:{port}")])
+        .args(["--listen", &port.address().to_string()])
         .args(["--redis", &redis.url()]);
     command
-}
-
-fn at(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 #[test]
@@ -227,13 +219,13 @@ fn sigterm_under_load_loses_no_request_and_ends_with_0() {
     let (one, _) = serving("one");
     let redis = redis_with(&one);
     for signal in ["TERM", "INT"] {
-        let port = free_port();
-        let mut process = Process::start(serve(&redis, port));
-        let load = load(at(port));
+        let port = Port::reserve();
+        let mut process = Process::start(serve(&redis, &port));
+        let load = load(port.address());
         process.signal(signal);
         let tally = load.wait();
         assert_eq!(tally.failures, [""; 0], "of {}", tally.requests);
-        assert_eq!(process.end(SOON), Some(0));
+        assert_eq!(process.end(), Some(0));
     }
 }
 
@@ -242,33 +234,33 @@ fn sigterm_waits_for_what_is_in_flight() {
     let gate = Gate::default();
     let upstream = slow(&gate);
     let redis = redis_with(&upstream);
-    let port = free_port();
-    let mut process = Process::start(serve(&redis, port));
-    let mut caller = in_flight(at(port), &named("a"), &upstream);
+    let port = Port::reserve();
+    let mut process = Process::start(serve(&redis, &port));
+    let mut caller = in_flight(port.address(), &named("a"), &upstream);
     process.signal("TERM");
-    eventually("nobody is accepted", secs(5), || {
-        TcpStream::connect(at(port)).is_err().then_some(())
+    eventually("nobody is accepted", || {
+        TcpStream::connect(port.address()).is_err().then_some(())
     });
     gate.open();
     assert_eq!(caller.read().expect("a whole answer").body, "begin end");
-    assert_eq!(process.end(SOON), Some(0));
+    assert_eq!(process.end(), Some(0));
 }
 
 #[test]
 fn a_second_gateway_on_the_same_port_is_a_failed_start() {
     let (one, _) = serving("one");
     let redis = redis_with(&one);
-    let port = free_port();
-    let mut first = Process::start(serve(&redis, port));
-    let second = serve(&redis, port).output().expect("it runs");
+    let port = Port::reserve();
+    let mut first = Process::start(serve(&redis, &port));
+    let second = serve(&redis, &port).output().expect("it runs");
     let said = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(1), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
-    let mut caller = Caller::connect(at(port)).expect("the first still accepts");
+    assert!(said.contains(&port.address().to_string()), "{said}");
+    let mut caller = Caller::connect(port.address()).expect("the first still accepts");
     assert_eq!(caller.ask(&named("a")).expect("an answer").body, "one");
     first.signal("TERM");
-    assert_eq!(first.end(SOON), Some(0));
+    assert_eq!(first.end(), Some(0));
 }
 
 /// The binary with this socket as its third descriptor, as systemd hands it over.
@@ -298,12 +290,12 @@ fn a_restart_behind_an_inherited_socket_refuses_nobody() {
         let next = serve_on(&socket, &redis);
         load.await_more(20);
         first.signal("TERM");
-        assert_eq!(first.end(SOON), Some(0));
+        assert_eq!(first.end(), Some(0));
         first = next;
     }
     load.await_more(100);
     let tally = load.stop();
     assert_eq!(tally.failures, [""; 0], "of {}", tally.requests);
     first.signal("TERM");
-    assert_eq!(first.end(SOON), Some(0));
+    assert_eq!(first.end(), Some(0));
 }

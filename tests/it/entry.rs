@@ -1,14 +1,14 @@
 //! The named entry: bodies and answers pass byte for byte, and each mistake has its code.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::support::client::post;
 use super::support::gateway::Gateway;
+use super::support::port::Port;
 use super::support::upstream::{Gate, Upstream};
-use super::support::{eventually, secs};
+use super::support::{PATIENCE, eventually};
 
 /// A body for the service `s` of about this size.
 fn body_of(size: usize) -> String {
@@ -239,7 +239,7 @@ fn bodies_waiting_for_their_name_are_bounded_together() {
     second.send("x".repeat(100_000));
     second.read_answer().error(503, "overloaded");
     drop((first, second));
-    eventually("room again", secs(2), || {
+    eventually("room again", || {
         let answer = gateway.post(format!(r#"{{"a": "{}"}}"#, "x".repeat(100_000)));
         (answer.head.status == 400).then_some(())
     });
@@ -295,20 +295,15 @@ fn what_this_release_cannot_enforce_closes_the_service() {
     assert_eq!(upstream.connections(), 0);
 }
 
-/// A port of this machine where nobody listens.
-fn nobody() -> String {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    format!("http://{}/", listener.local_addr().expect("an address"))
-}
-
 #[test]
 fn a_refusing_endpoint_is_connect_failed_unless_another_takes_the_request() {
     let upstream = Upstream::saying("ok");
+    let closed = Port::reserve();
     let gateway = Gateway::start(&[
-        ("endpoints:dead", &nobody(), "base"),
-        ("endpoints:half", &nobody(), "base"),
+        ("endpoints:dead", &closed.url(), "base"),
+        ("endpoints:half", &closed.url(), "base"),
         ("endpoints:half", &upstream.url("/"), "base"),
-        ("endpoints:spill", &nobody(), "base"),
+        ("endpoints:spill", &closed.url(), "base"),
         ("endpoints:spill", &upstream.url("/"), "candidate"),
         ("weights:spill", "base", "1"),
         ("weights:spill", "candidate", "1"),
@@ -357,7 +352,7 @@ fn an_upstream_that_never_answers_is_upstream_timeout() {
         assert!(msg.contains(name), "{msg}");
         let took = begun.elapsed();
         assert!(
-            took >= Duration::from_millis(195) && took < secs(2),
+            took >= Duration::from_millis(195) && took < PATIENCE,
             "{took:?}"
         );
     }
@@ -384,7 +379,7 @@ fn kept_connections_that_the_upstream_closed_cost_no_request() {
     for n in 0..50 {
         client.send(post(br#"{"server_name": "s"}"#));
         assert_eq!(client.read_answer().text(), "ok");
-        eventually("the upstream closed", secs(2), || {
+        eventually("the upstream closed", || {
             (closed.load(Ordering::SeqCst) == n + 1).then_some(())
         });
     }

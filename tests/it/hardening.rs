@@ -8,12 +8,10 @@ use std::time::{Duration, Instant};
 use super::support::client::Client;
 use super::support::gateway::{Field, Gateway};
 use super::support::upstream::{Gate, Upstream};
-use super::support::{eventually, secs};
+use super::support::{PATIENCE, eventually, secs};
 
 /// A clock of a service that runs out soon.
 const SOON: &str = "400ms";
-/// When it must have run out, on a busy machine.
-const LATE: Duration = secs(4);
 
 /// A gateway whose paths below `/e/` lead to this upstream, also by the name `s`.
 fn led_to(upstream: &Upstream, more: &[Field<'_>]) -> Gateway {
@@ -140,11 +138,9 @@ fn a_protocol_that_is_switched_while_the_gateway_stops_is_switched() {
     let address = gateway.address;
     let mut client = gateway.connect();
     client.send(upgrade("websocket"));
-    eventually("it asked", LATE, || {
-        (upstream.seen().len() == 1).then_some(())
-    });
+    eventually("it asked", || (upstream.seen().len() == 1).then_some(()));
     drop(gateway);
-    eventually("nobody is accepted", LATE, || {
+    eventually("nobody is accepted", || {
         TcpStream::connect(address).is_err().then_some(())
     });
     gate.open();
@@ -174,8 +170,8 @@ fn a_client_that_pauses_in_a_routed_body_is_ended_by_stall() {
         client.send(head);
         let msg = client.read_answer().error(504, "upstream_timeout");
         assert!(msg.contains("stall"), "{msg}");
-        heard.recv_timeout(LATE).expect("the upstream is free");
-        assert!(begun.elapsed() < LATE, "{head:?}");
+        heard.recv_timeout(PATIENCE).expect("the upstream is free");
+        assert!(begun.elapsed() < PATIENCE, "{head:?}");
     }
 }
 
@@ -198,7 +194,7 @@ fn a_client_that_pauses_in_a_named_body_is_ended_and_its_room_is_free() {
         let msg = client.read_answer().error(408, "bad_request");
         assert!(msg.contains("stall"), "{msg}");
         client.expect_close();
-        assert!(begun.elapsed() < LATE);
+        assert!(begun.elapsed() < PATIENCE);
         assert_eq!(gateway.post(&whole).text(), "ok");
     }
     // Also before the first byte.
@@ -264,7 +260,7 @@ fn empty_lines_behind_a_request_do_not_keep_an_idle_connection() {
         client.send(later);
         let begun = Instant::now();
         client.expect_close();
-        assert!(begun.elapsed() < LATE, "{at_once:?} {later:?}");
+        assert!(begun.elapsed() < PATIENCE, "{at_once:?} {later:?}");
     }
 }
 
@@ -272,7 +268,6 @@ fn empty_lines_behind_a_request_do_not_keep_an_idle_connection() {
 
 #[test]
 fn a_client_that_leaves_is_noticed_behind_bytes_that_nobody_read() {
-    let limit = secs(2);
     let named = r#"{"server_name": "s"}"#;
     let named =
         format!("POST /ai_server/ HTTP/1.1\r\nhost: h\r\ncontent-length: 20\r\n\r\n{named}");
@@ -294,14 +289,14 @@ fn a_client_that_leaves_is_noticed_behind_bytes_that_nobody_read() {
             // More than all buffers hold is not waited for.
             let sent = request.clone() + behind.get(..behind.len().min(60_000)).expect("text");
             client.send(sent);
-            heard.recv_timeout(secs(5)).expect("it asked");
+            heard.recv_timeout(PATIENCE).expect("it asked");
             std::thread::sleep(Duration::from_millis(50));
             drop(client);
             let shown = behind.get(..20).unwrap_or(&behind);
-            let noticed = ended.recv_timeout(limit);
+            let noticed = ended.recv_timeout(PATIENCE);
             assert!(
                 noticed.is_ok(),
-                "{request:?} then {shown:?}: not within {limit:?}"
+                "{request:?} then {shown:?}: not within {PATIENCE:?}"
             );
         }
     }
@@ -444,7 +439,7 @@ fn bodies_with_the_name_last_hold_their_room_until_they_are_answered() {
     for client in &mut clients {
         client.send(&post);
     }
-    eventually("all ten wait", LATE, || {
+    eventually("all ten wait", || {
         (upstream.seen().len() == 10).then_some(())
     });
     gateway.post(&body).error(503, "overloaded");
@@ -486,7 +481,7 @@ fn total_bounds_connecting_too() {
         .post(r#"{"server_name": "s"}"#)
         .error(504, "upstream_timeout");
     assert!(msg.contains("total"), "{msg}");
-    assert!(begun.elapsed() < LATE);
+    assert!(begun.elapsed() < PATIENCE);
     drop(queue);
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
@@ -12,7 +11,8 @@ use smartlink::model::live::{Health, State};
 
 use super::support::control::Plane;
 use super::support::load::{Answer, named};
-use super::support::redis::{Redis, free_port};
+use super::support::port::Port;
+use super::support::redis::Redis;
 use super::support::secure::{Authority, Server};
 use super::support::site::{Site, await_proof};
 use super::support::upstream::Upstream;
@@ -26,7 +26,7 @@ fn shown(redis: &Redis, url: &str) -> Option<serde_json::Value> {
 
 #[track_caller]
 fn await_state(redis: &Redis, url: &str, state: &str) -> serde_json::Value {
-    eventually(&format!("{url} is {state}"), secs(15), || {
+    eventually(&format!("{url} is {state}"), || {
         shown(redis, url).filter(|entry| entry["state"] == state)
     })
 }
@@ -134,22 +134,12 @@ fn ask(site: &Site) -> Answer {
     site.ask(&named("s"))
 }
 
-/// A port that answers once a server is opened on it.
-fn closed_port() -> (u16, String) {
-    let port = free_port();
-    (port, format!("http://127.0.0.1:{port}/"))
-}
-
-/// Opens a port for those who only connect.
-fn open(port: u16) -> TcpListener {
-    TcpListener::bind(("127.0.0.1", port)).expect("the port is still free")
-}
-
 #[test]
 fn an_endpoint_that_cannot_be_reached_goes_down_and_comes_back_and_everybody_is_told() {
     let redis = Redis::start();
     let well = Moody::start(200);
-    let (port, url) = closed_port();
+    let port = Port::reserve();
+    let url = port.url();
     let site = site(&redis, &[&url, &well.url()], &[("balance", "round_robin")]);
     for _ in 0..6 {
         assert_eq!(ask(&site).status, 200);
@@ -174,7 +164,7 @@ fn an_endpoint_that_cannot_be_reached_goes_down_and_comes_back_and_everybody_is_
     );
     await_kinds(&redis, &url, &["endpoint_down"]);
 
-    let _listener = open(port);
+    let _listener = port.listen();
     let entry = await_state(&redis, &url, "up");
     assert!(entry["since_ms"].as_u64() >= Some(since));
     await_kinds(&redis, &url, &["endpoint_down", "endpoint_up"]);
@@ -206,7 +196,7 @@ fn one_that_fails_in_a_row_is_ejected_returns_on_probation_and_stays_longer_away
     let site = site(&redis, &[&bad.url(), &good.url()], &settings);
     // Asked all the while: what returns is tried at once, before anything is forgiven.
     let until_ejected = |times: usize| {
-        eventually("it is ejected", secs(15), || {
+        eventually("it is ejected", || {
             ask(&site);
             let kinds = kinds(&redis, &bad.url());
             let ejected = kinds.iter().filter(|kind| *kind == "endpoint_ejected");
@@ -247,7 +237,7 @@ fn the_last_one_is_never_ejected_in_pools_of_one_two_and_three() {
                 .filter(|json| json.contains(r#""state":"ejected""#))
                 .count()
         };
-        eventually("all but one are ejected", secs(15), || {
+        eventually("all but one are ejected", || {
             assert_eq!(ask(&site).status, 500);
             (ejected() == size - 1).then_some(())
         });
@@ -262,16 +252,17 @@ fn the_last_one_is_never_ejected_in_pools_of_one_two_and_three() {
 fn ejected_ones_come_back_at_once_when_the_last_one_goes_down() {
     let redis = Redis::start();
     let bad = Moody::start(500);
-    let (port, url) = closed_port();
-    let good = serve(port);
+    let port = Port::reserve();
+    let url = port.url();
+    let good = serve(&port);
     let settings = [("eject_5xx", "1"), ("eject_time", "5m")];
     let site = site(&redis, &[&bad.url(), &url], &settings);
-    eventually("the bad one is ejected", secs(15), || {
+    eventually("the bad one is ejected", || {
         ask(&site);
         shown(&redis, &bad.url()).filter(|entry| entry["state"] == "ejected")
     });
     drop(good);
-    eventually("the good one goes down", secs(15), || {
+    eventually("the good one goes down", || {
         ask(&site);
         shown(&redis, &url).filter(|entry| entry["state"] == "down")
     });
@@ -280,7 +271,7 @@ fn ejected_ones_come_back_at_once_when_the_last_one_goes_down() {
 }
 
 /// Answers one request a connection for as long as what it returns is held.
-fn serve(port: u16) -> impl Drop {
+fn serve(port: &Port) -> impl Drop + use<> {
     struct Stop(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
     impl Drop for Stop {
         fn drop(&mut self) {
@@ -288,7 +279,7 @@ fn serve(port: u16) -> impl Drop {
             self.1.take().expect("once").join().expect("no panic");
         }
     }
-    let listener = open(port);
+    let listener = port.listen();
     listener.set_nonblocking(true).expect("a socket");
     let stop: Arc<AtomicBool> = Arc::default();
     let stopped = Arc::clone(&stop);
@@ -320,9 +311,7 @@ fn an_http_check_takes_down_what_answers_badly_and_brings_it_back_after_rise() {
         ("rise", "3"),
     ];
     let _site = site(&redis, &[&one.url()], &settings);
-    eventually("it is checked", secs(10), || {
-        (one.hits() >= 2).then_some(())
-    });
+    eventually("it is checked", || (one.hits() >= 2).then_some(()));
     let seen = one.upstream.seen().remove(0);
     assert_eq!(seen.head.start, "GET /alive?x=1 HTTP/1.1");
     assert_eq!(seen.head.value("host"), Some(&*one.upstream.authority()));
@@ -340,8 +329,9 @@ fn an_http_check_takes_down_what_answers_badly_and_brings_it_back_after_rise() {
 #[test]
 fn a_tcp_check_takes_down_what_nobody_asked() {
     let redis = Redis::start();
-    let (port, url) = closed_port();
-    let listener = open(port);
+    let port = Port::reserve();
+    let url = port.url();
+    let listener = port.listen();
     let _site = site(
         &redis,
         &[&url],
@@ -350,7 +340,7 @@ fn a_tcp_check_takes_down_what_nobody_asked() {
     await_state(&redis, &url, "up");
     drop(listener);
     await_state(&redis, &url, "down");
-    let _listener = open(port);
+    let _listener = port.listen();
     await_state(&redis, &url, "up");
 }
 
@@ -366,7 +356,7 @@ fn a_check_is_left_out_while_requests_prove_health() {
             .filter(|seen| seen.head.start.contains("/alive"))
             .count()
     };
-    eventually("the first check", secs(10), || (checks() > 0).then_some(()));
+    eventually("the first check", || (checks() > 0).then_some(()));
     let end = std::time::Instant::now() + secs(5);
     let mut slowest = std::time::Duration::ZERO;
     let before = checks();
@@ -380,9 +370,7 @@ fn a_check_is_left_out_while_requests_prove_health() {
     if slowest < secs(1) {
         assert_eq!(checks(), before, "requests prove it");
     }
-    eventually("checks go on", secs(10), || {
-        (checks() > before).then_some(())
-    });
+    eventually("checks go on", || (checks() > before).then_some(()));
 }
 
 #[test]
@@ -399,11 +387,11 @@ fn settings_hold_at_once_and_who_leaves_is_forgotten() {
     redis.call(&["HSET", "smartlink:endpoints:s", &url, "base drain"]);
     await_state(&redis, &url, "drain");
     redis.call(&["HDEL", "smartlink:endpoints:s", &url]);
-    eventually("its entry goes", secs(10), || {
+    eventually("its entry goes", || {
         shown(&redis, &url).is_none().then_some(())
     });
     redis.run("DEL smartlink:endpoints:s smartlink:service:s");
-    eventually("the hash goes", secs(10), || {
+    eventually("the hash goes", || {
         (redis.run("EXISTS smartlink:health:s").number() == 0).then_some(())
     });
     assert_eq!(redis.run("HLEN smartlink:internal:health").number(), 0);
@@ -413,16 +401,17 @@ fn settings_hold_at_once_and_who_leaves_is_forgotten() {
 fn one_that_is_removed_while_down_and_added_again_serves() {
     let redis = Redis::start();
     let well = Moody::start(200);
-    let (port, url) = closed_port();
+    let port = Port::reserve();
+    let url = port.url();
     let site = site(&redis, &[&url, &well.url()], &[("balance", "round_robin")]);
     ask(&site);
     ask(&site);
     await_state(&redis, &url, "down");
     redis.call(&["HDEL", "smartlink:endpoints:s", &url]);
-    eventually("its entry goes", secs(10), || {
+    eventually("its entry goes", || {
         shown(&redis, &url).is_none().then_some(())
     });
-    let _listener = open(port);
+    let _listener = port.listen();
     redis.call(&["HSET", "smartlink:endpoints:s", &url, "base"]);
     await_state(&redis, &url, "up");
     assert_eq!(kinds(&redis, &url), ["endpoint_down"]);
@@ -448,7 +437,7 @@ fn an_https_endpoint_with_a_bad_certificate_stays_down_until_it_is_trusted() {
         "{entry}"
     );
     let connections = server.connections();
-    eventually("it is probed", secs(10), || {
+    eventually("it is probed", || {
         (server.connections() >= connections + 3).then_some(())
     });
     assert_eq!(kinds(&redis, &url), ["endpoint_down"], "it does not flap");
@@ -469,7 +458,7 @@ fn an_https_endpoint_with_a_bad_certificate_stays_down_until_it_is_trusted() {
         } else {
             http::Version::HTTP_11
         };
-        eventually("it is checked", secs(10), || {
+        eventually("it is checked", || {
             server
                 .seen()
                 .iter()
@@ -484,7 +473,8 @@ fn an_https_endpoint_with_a_bad_certificate_stays_down_until_it_is_trusted() {
 fn a_flush_and_an_outage_lose_nothing() {
     let mut redis = Redis::start();
     let well = Moody::start(200);
-    let (port, url) = closed_port();
+    let port = Port::reserve();
+    let url = port.url();
     let site = site(&redis, &[&url, &well.url()], &[("balance", "round_robin")]);
     ask(&site);
     ask(&site);
@@ -493,8 +483,8 @@ fn a_flush_and_an_outage_lose_nothing() {
     await_state(&redis, &url, "down");
     await_state(&redis, &well.url(), "up");
     redis.kill();
-    let listener = open(port);
-    eventually("it is back, although nobody can be told", secs(10), || {
+    let listener = port.listen();
+    eventually("it is back, although nobody can be told", || {
         ask(&site);
         site_health(&site, &url).filter(|state| state == "up")
     });
@@ -529,10 +519,11 @@ fn admin_health(site: &Site) -> serde_json::Value {
 #[test]
 fn the_admin_port_shows_what_this_gateway_holds() {
     let redis = Redis::start();
-    let (_, url) = closed_port();
+    let port = Port::reserve();
+    let url = port.url();
     let site = site(&redis, &[&url], &[]);
     ask(&site);
-    eventually("it is down", secs(10), || {
+    eventually("it is down", || {
         site_health(&site, &url).filter(|state| state == "down")
     });
     let all = admin_health(&site);
@@ -584,12 +575,13 @@ impl Drop for Process {
 fn the_worst_that_a_live_gateway_holds_is_shown_and_a_killed_one_is_forgotten() {
     let redis = Redis::start();
     let well = Moody::start(200);
-    let (port, url) = closed_port();
-    let listener = open(port);
+    let port = Port::reserve();
+    let url = port.url();
+    let listener = port.listen();
     let site = site(&redis, &[&url, &well.url()], &[]);
     let there = Process::start(&redis, "there");
     let both = |state: &str| {
-        eventually(&format!("both say {state}"), secs(15), || {
+        eventually(&format!("both say {state}"), || {
             let entry = shown(&redis, &url)?;
             let gateways = &entry["gateways"];
             let all = gateways["here"] == state && gateways["there"] == state;
@@ -598,7 +590,7 @@ fn the_worst_that_a_live_gateway_holds_is_shown_and_a_killed_one_is_forgotten() 
     };
     both("up");
     drop(listener);
-    eventually("only we know", secs(15), || {
+    eventually("only we know", || {
         ask(&site);
         let entry = shown(&redis, &url)?;
         (entry["gateways"]["here"] == "down" && entry["gateways"]["there"] == "up").then_some(())
@@ -607,7 +599,7 @@ fn the_worst_that_a_live_gateway_holds_is_shown_and_a_killed_one_is_forgotten() 
     redis.run("HSET smartlink:service:s health tcp health_interval 100ms");
     both("down");
     drop(there);
-    let entry = eventually("it is forgotten", secs(40), || {
+    let entry = eventually("it is forgotten", || {
         let entry = shown(&redis, &url)?;
         entry["gateways"].get("there").is_none().then_some(entry)
     });
@@ -658,7 +650,7 @@ fn an_endpoint_that_joins_or_takes_requests_again_begins_anew() {
     };
     assert_eq!(since(&first.url()), Some(0), "there from the start");
     write(&redis, &[&second.url()], &[]);
-    let joined = eventually("it is known since when it serves", secs(10), || {
+    let joined = eventually("it is known since when it serves", || {
         since(&second.url()).filter(|since| *since > 0)
     });
     let url = second.url();

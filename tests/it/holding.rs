@@ -9,6 +9,7 @@ use socket2::{Domain, Socket, Type};
 use super::support::client::{Client, post};
 use super::support::gateway::Gateway;
 use super::support::load::named;
+use super::support::port::Port;
 use super::support::redis::Redis;
 use super::support::site::{Site, await_proof};
 use super::support::upstream::{Connection, Upstream};
@@ -16,16 +17,6 @@ use super::support::{eventually, secs};
 
 const BODY: &[u8] = br#"{"server_name": "s"}"#;
 const FINE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine";
-
-/// A URL where nobody listens, and the socket that keeps its port for us.
-fn nobody() -> (String, Socket) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    socket.bind(&any.into()).expect("a free port");
-    let address = socket.local_addr().expect("an address");
-    let port = address.as_socket().expect("an address").port();
-    (format!("http://127.0.0.1:{port}/"), socket)
-}
 
 fn asking(gateway: &Gateway) -> Client {
     let mut client = gateway.connect();
@@ -42,7 +33,8 @@ fn fine(connection: &mut Connection) {
 #[test]
 fn a_held_request_is_served_by_the_endpoint_that_comes_back() {
     let redis = Redis::start();
-    let (url, socket) = nobody();
+    let port = Port::reserve();
+    let url = port.url();
     redis.call(&["HSET", "smartlink:endpoints:s", &url, "base"]);
     redis.call(&["HSET", "smartlink:service:s", "hold", "30s"]);
     let site = Site::start(&redis);
@@ -61,8 +53,7 @@ fn a_held_request_is_served_by_the_endpoint_that_comes_back() {
     // Nobody gives up meanwhile.
     std::thread::sleep(Duration::from_millis(300));
     assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
-    socket.listen(128).expect("it listens");
-    let upstream = Upstream::start_on(socket.into(), fine);
+    let upstream = Upstream::start_on(port.listen(), fine);
     for waiting in waiting {
         let answer = waiting.join().expect("no panic");
         assert_eq!(answer.text(), "fine");
@@ -75,7 +66,8 @@ fn a_held_request_is_served_by_the_endpoint_that_comes_back() {
 #[test]
 fn a_held_request_is_served_by_an_endpoint_that_is_added() {
     let upstream = Upstream::start(fine);
-    let (url, _closed) = nobody();
+    let closed = Port::reserve();
+    let url = closed.url();
     let mut gateway =
         Gateway::start(&[("endpoints:s", &url, "base"), ("service:s", "hold", "30s")]);
     let mut client = asking(&gateway);
@@ -105,7 +97,8 @@ fn a_service_without_endpoints_holds_until_it_has_one() {
 
 #[test]
 fn without_hold_nobody_waits() {
-    let (url, _closed) = nobody();
+    let closed = Port::reserve();
+    let url = closed.url();
     let gateway = Gateway::start(&[("endpoints:s", &url, "base")]);
     gateway.post(BODY).error(502, "connect_failed");
     gateway.post(BODY).error(503, "no_endpoint");
@@ -113,7 +106,8 @@ fn without_hold_nobody_waits() {
 
 #[test]
 fn hold_ends_in_no_endpoint_and_total_in_its_own_name() {
-    let (url, _closed) = nobody();
+    let closed = Port::reserve();
+    let url = closed.url();
     for (settings, status, code, word) in [
         (&[("hold", "300ms")][..], 503, "no_endpoint", "none"),
         (
@@ -138,7 +132,8 @@ fn hold_ends_in_no_endpoint_and_total_in_its_own_name() {
 #[test]
 fn another_version_serves_and_says_so_before_anybody_waits() {
     let upstream = Upstream::start(fine);
-    let (url, _closed) = nobody();
+    let closed = Port::reserve();
+    let url = closed.url();
     let gateway = Gateway::start(&[
         ("endpoints:s", &url, "base"),
         ("endpoints:s", &upstream.url("/"), "candidate"),
@@ -189,7 +184,8 @@ fn a_get_whose_kept_connection_died_with_its_version_is_served_by_another() {
 #[test]
 fn a_pinned_version_does_not_spill_but_holds() {
     let spare = Upstream::start(fine);
-    let (url, _closed) = nobody();
+    let closed = Port::reserve();
+    let url = closed.url();
     let mut gateway = Gateway::start(&[
         ("endpoints:s", &spare.url("/"), "base"),
         ("endpoints:s", &url, "candidate"),
@@ -214,7 +210,8 @@ fn a_pinned_version_does_not_spill_but_holds() {
 #[test]
 fn a_client_that_leaves_while_it_is_held_is_never_sent_on() {
     let upstream = Upstream::start(fine);
-    let (url, _closed) = nobody();
+    let closed = Port::reserve();
+    let url = closed.url();
     let mut gateway =
         Gateway::start(&[("endpoints:s", &url, "base"), ("service:s", "hold", "60s")]);
     let held = [asking(&gateway), asking(&gateway)];
@@ -256,7 +253,7 @@ fn a_client_that_leaves_while_the_gateway_connects_frees_the_endpoint() {
         ("service:s", "connect_timeout", "60s"),
     ]);
     let client = asking(&gateway);
-    eventually("it connects", secs(5), || {
+    eventually("it connects", || {
         (gateway.in_flight("s") == 1).then_some(())
     });
     drop(client);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::support::load::{Answer, Caller, Load, get, named, serving};
 use crate::support::redis::{Connection, Redis};
-use crate::support::secs;
 use crate::support::site::{Site, await_proof};
 use crate::support::upstream::Upstream;
 
@@ -15,8 +14,6 @@ const CHANGES: usize = 1_000;
 const PACE: Duration = Duration::from_millis(1);
 /// So many tables at least: how many changes are applied at once is up to the machine.
 const TABLES_MIN: usize = CHANGES / 20;
-/// How long any request may take on a busy machine; nothing here waits on purpose.
-const PROMPT: Duration = secs(3);
 
 /// An answer of an upstream, by a version.
 fn is_served(answer: &Answer) -> Result<(), String> {
@@ -90,9 +87,9 @@ fn a_thousand_changes_under_load_fail_no_request() {
         std::thread::sleep(PACE);
     }
     connection.run("HSET smartlink:endpoints:last http://127.0.0.1:1/ base");
-    site.await_answer(&named("last"), secs(5), |answer| answer.status == 502);
+    site.await_answer(&named("last"), |answer| answer.status == 502);
     load.await_more(100);
-    let tally = load.expect_all_good(PROMPT);
+    let tally = load.expect_all_good();
     let seen = revision(&redis);
     println!("{tally:?}, revision {seen}");
     assert!(seen > TABLES_MIN, "{seen} tables");
@@ -135,12 +132,10 @@ fn an_exec_that_moves_endpoints_weights_and_settings_is_never_served_in_part() {
         std::thread::sleep(PACE);
         if n % 100 == 0 {
             let version = ["base", "candidate"][n % 2];
-            site.await_answer(&named("a"), secs(5), |answer| {
-                answer.header("x-state") == version
-            });
+            site.await_answer(&named("a"), |answer| answer.header("x-state") == version);
         }
     }
-    load.expect_all_good(PROMPT);
+    load.expect_all_good();
     assert!(revision(&redis) > TABLES_MIN);
     assert_eq!(wrong.load(std::sync::atomic::Ordering::SeqCst), 0);
 }
@@ -209,7 +204,7 @@ fn fifty_open_streams_survive_a_thousand_changes_and_the_deletion_of_their_servi
             caller
         })
         .collect();
-    crate::support::eventually("all streams are open", secs(5), || {
+    crate::support::eventually("all streams are open", || {
         (upstream.connections() == streams.len()).then_some(())
     });
     let mut connection = redis.connect();
@@ -221,7 +216,7 @@ fn fifty_open_streams_survive_a_thousand_changes_and_the_deletion_of_their_servi
     connection.run("DEL smartlink:endpoints:a smartlink:weights:a smartlink:service:a");
     // What is written behind an order is in force behind it.
     connection.run("HSET smartlink:endpoints:behind http://127.0.0.1:1/ base");
-    site.await_answer(&named("behind"), secs(5), |answer| answer.status == 502);
+    site.await_answer(&named("behind"), |answer| answer.status == 502);
     assert_eq!(site.ask(&named("a")).code(), "no_such_service");
     assert_eq!(site.ask(&get("/r/")).code(), "no_route");
     for n in CHANGES..=last {

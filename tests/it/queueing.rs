@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::support::client::{Client, post};
+use super::support::eventually;
 use super::support::gateway::{Field, Gateway};
 use super::support::upstream::Upstream;
-use super::support::{eventually, secs};
 
 const FINE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine";
 
@@ -45,21 +45,21 @@ fn asking(gateway: &Gateway, id: usize) -> Client {
 
 #[track_caller]
 fn await_in_flight(gateway: &Gateway, count: u32) {
-    eventually("so many in flight", secs(10), || {
+    eventually("so many in flight", || {
         (gateway.in_flight("s") == count).then_some(())
     });
 }
 
 #[track_caller]
 fn await_queued(gateway: &Gateway, count: u32) {
-    eventually("so many queued", secs(10), || {
+    eventually("so many queued", || {
         (gateway.queued("s") == count).then_some(())
     });
 }
 
 #[track_caller]
 fn await_seen(upstream: &Upstream, count: usize) {
-    eventually("so many arrived", secs(10), || {
+    eventually("so many arrived", || {
         (upstream.seen().len() == count).then_some(())
     });
 }

@@ -1,17 +1,10 @@
 //! Whatever happens to Redis, no request fails or waits, and the configuration is exact again.
 
-use std::time::Duration;
-
 use crate::support::load::{Load, get, named, serving};
 use crate::support::redis::Redis;
 use crate::support::site::{Site, await_proof};
 use crate::support::upstream::Upstream;
 use crate::support::{eventually, secs};
-
-/// What no request may take: far below the shortest of the faults that last.
-const PROMPT: Duration = secs(2);
-/// How long the configuration may take to be exact again.
-const AGAIN: Duration = secs(6);
 
 /// A gateway under load, its Redis, and where the two versions are.
 struct Scene {
@@ -74,10 +67,9 @@ impl Scene {
             "HSET smartlink:endpoints:{version}-new {two} base"
         ));
         self.site
-            .await_answer(&named("a"), AGAIN, |answer| answer.body == text);
+            .await_answer(&named("a"), |answer| answer.body == text);
         let new = named(&format!("{version}-new"));
-        self.site
-            .await_answer(&new, AGAIN, |answer| answer.body == "two");
+        self.site.await_answer(&new, |answer| answer.body == "two");
     }
 
     /// Both directions are followed, and no request suffered.
@@ -86,13 +78,13 @@ impl Scene {
         self.follows("candidate", "two");
         self.follows("base", "one");
         self.load.await_more(100);
-        self.load.expect_all_good(PROMPT);
+        self.load.expect_all_good();
     }
 
     /// The event stream names this kind.
     #[track_caller]
     fn says(&self, kind: &str) {
-        eventually(kind, AGAIN, || {
+        eventually(kind, || {
             let events = self.redis.run("XRANGE smartlink:events - +").texts();
             events.iter().any(|text| text == kind).then_some(())
         });
@@ -103,31 +95,30 @@ impl Scene {
 fn a_killed_redis_that_comes_back_empty_changes_nothing_until_it_is_told() {
     let mut scene = Scene::start();
     scene.redis.kill();
-    let before = scene.load.asked();
+    scene.load.await_turn();
+    // Long enough to be noticed.
     std::thread::sleep(secs(1));
-    assert!(scene.load.asked() > before + 100, "traffic flows on");
+    scene.load.await_turn();
     scene.redis.restart();
     scene.says("config_vanished");
     let served = |answer: &crate::support::load::Answer| answer.status == 200;
-    scene.site.await_answer(&named("a"), secs(1), served);
+    scene.site.await_answer(&named("a"), served);
     // What is written now is obeyed on top of what vanished.
     let two = scene.two.url("/");
     scene
         .redis
         .run(&format!("HSET smartlink:endpoints:b {two} base"));
-    scene.site.await_answer(&named("b"), AGAIN, served);
-    scene.site.await_answer(&get("/r/x"), secs(1), served);
+    scene.site.await_answer(&named("b"), served);
+    scene.site.await_answer(&get("/r/x"), served);
     scene.configure();
     let Scene {
         load, site, redis, ..
     } = scene;
     load.await_more(100);
-    load.expect_all_good(PROMPT);
+    load.expect_all_good();
     redis.run("DEL smartlink:route:r smartlink:endpoints:a");
-    site.await_answer(&get("/r/x"), AGAIN, |answer| answer.code() == "no_route");
-    site.await_answer(&named("a"), AGAIN, |answer| {
-        answer.code() == "no_such_service"
-    });
+    site.await_answer(&get("/r/x"), |answer| answer.code() == "no_route");
+    site.await_answer(&named("a"), |answer| answer.code() == "no_such_service");
 }
 
 #[test]
@@ -141,25 +132,26 @@ fn what_vanished_is_served_until_it_is_forgotten() {
         .run(&format!("HSET smartlink:endpoints:b {two} base"));
     scene
         .site
-        .await_answer(&named("b"), AGAIN, |answer| answer.body == "two");
+        .await_answer(&named("b"), |answer| answer.body == "two");
     scene.load.await_more(100);
     let Scene { load, site, .. } = scene;
-    load.expect_all_good(PROMPT);
+    load.expect_all_good();
     let done = std::process::Command::new(env!("CARGO_BIN_EXE_smartlink"))
         .args(["forget-vanished", "--redis", &url])
         .status();
     assert!(done.expect("it runs").success());
-    site.await_answer(&named("a"), AGAIN, |answer| {
-        answer.code() == "no_such_service"
-    });
-    site.await_answer(&named("b"), AGAIN, |answer| answer.body == "two");
+    site.await_answer(&named("a"), |answer| answer.code() == "no_such_service");
+    site.await_answer(&named("b"), |answer| answer.body == "two");
 }
 
 #[test]
 fn a_frozen_redis_delays_nobody() {
     let scene = Scene::start();
     scene.redis.freeze();
+    scene.load.await_turn();
+    // Long enough to be noticed.
     std::thread::sleep(secs(3));
+    scene.load.await_turn();
     scene.redis.thaw();
     scene.ends_well();
 }
@@ -208,7 +200,7 @@ fn a_swapped_database_is_taken_over() {
     scene.redis.run("SWAPDB 0 1");
     scene
         .site
-        .await_answer(&named("a"), AGAIN, |answer| answer.body == "two");
+        .await_answer(&named("a"), |answer| answer.body == "two");
     scene.ends_well();
 }
 
@@ -221,7 +213,7 @@ fn a_restart_without_redis_serves_from_the_snapshot() {
     redis.run("HSET smartlink:route:r service a path /r/");
     let file = redis.folder().join("snapshot");
     let site = Site::start_with_snapshot(&redis, file.clone());
-    site.await_answer(&named("a"), AGAIN, |answer| answer.body == "one");
+    site.await_answer(&named("a"), |answer| answer.body == "one");
     drop(site);
     redis.kill();
     let site = Site::start_with_snapshot(&redis, file);
@@ -235,8 +227,8 @@ fn a_restart_without_redis_serves_from_the_snapshot() {
     load.await_more(100);
     redis.restart();
     redis.run(&format!("HSET smartlink:endpoints:b {url} base"));
-    site.await_answer(&named("b"), AGAIN, |answer| answer.body == "one");
-    load.expect_all_good(PROMPT);
+    site.await_answer(&named("b"), |answer| answer.body == "one");
+    load.expect_all_good();
 }
 
 #[test]
@@ -253,7 +245,7 @@ fn with_neither_redis_nor_snapshot_it_answers_starting_until_redis_comes() {
     redis.restart();
     let url = one.url("/");
     redis.run(&format!("HSET smartlink:endpoints:a {url} base"));
-    site.await_answer(&named("a"), AGAIN, |answer| answer.body == "one");
+    site.await_answer(&named("a"), |answer| answer.body == "one");
     let strange = site.ask(&named("nobody"));
     assert_eq!((strange.status, strange.code()), (400, "no_such_service"));
 }

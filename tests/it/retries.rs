@@ -1,15 +1,13 @@
 //! What is asked again and what is not; counts at the upstreams prove it.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use socket2::{Domain, Socket, Type};
-
+use super::support::PATIENCE;
 use super::support::client::{Client, post};
 use super::support::gateway::{Field, Gateway};
-use super::support::secs;
+use super::support::port::Port;
 use super::support::upstream::{Connection, Upstream};
 
 const GET: &str = "GET /x HTTP/1.1\r\nhost: h\r\n\r\n";
@@ -207,14 +205,9 @@ fn an_upload_that_began_is_not_repeated() {
 #[test]
 fn an_upload_that_nobody_took_goes_to_another_endpoint() {
     let upstream = Upstream::saying("fine");
-    // Bound and not listening: whoever connects is refused.
-    let closed = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    closed.bind(&any.into()).expect("a free port");
-    let address = closed.local_addr().expect("an address");
-    let dead = format!("http://{}/", address.as_socket().expect("an address"));
+    let closed = Port::reserve();
     let gateway = Gateway::start(&[
-        ("endpoints:s", &dead, "base"),
+        ("endpoints:s", &closed.url(), "base"),
         ("endpoints:s", &upstream.url("/"), "base"),
         ("service:s", "fall", "1000"),
         ("route:r", "service", "s"),
@@ -334,7 +327,7 @@ fn total_bounds_all_attempts_together() {
     let begun = Instant::now();
     let msg = gateway.ask(GET).error(504, "upstream_timeout");
     assert!(msg.contains("total"), "{msg}");
-    assert!(begun.elapsed() < secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     assert!(upstream.seen().len() > 1);
 }
 

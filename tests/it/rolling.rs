@@ -7,7 +7,6 @@ use crate::support::eventually;
 use crate::support::faulty::{Host, Manner};
 use crate::support::redis::Redis;
 use crate::support::scene::{Scene, well};
-use crate::support::secs;
 use crate::support::site::{Site, await_proof};
 
 /// How often every endpoint is restarted.
@@ -21,7 +20,7 @@ const BEATS: u32 = 6;
 #[track_caller]
 fn await_drained(scene: &Scene, site: &Site, crowd: &Crowd, host: &Host) {
     let await_standing = |wanted: &dyn Fn(&str, u64) -> bool| {
-        eventually("the endpoint drains", secs(20), || {
+        eventually("the endpoint drains", || {
             let (duty, in_flight) = scene.standing(site, host)?;
             wanted(&duty, in_flight).then_some(())
         });

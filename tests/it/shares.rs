@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use crate::support::load::{Caller, Load, get, named, serving};
-use crate::support::redis::{Redis, free_port};
-use crate::support::secs;
+use crate::support::port::Port;
+use crate::support::redis::Redis;
 use crate::support::site::{Site, await_proof};
 
 #[test]
@@ -76,34 +76,36 @@ fn kinds() -> Vec<Vec<u8>> {
 
 #[test]
 fn a_refusing_endpoint_beside_a_live_one_costs_no_request() {
+    let dead = [Port::reserve(), Port::reserve()];
     let redis = Redis::start();
     let (live, hits) = serving("live");
     redis.run(&format!(
-        "HSET smartlink:endpoints:a {} base http://127.0.0.1:{}/ base http://127.0.0.1:{}/ base",
+        "HSET smartlink:endpoints:a {} base {} base {} base",
         live.url("/"),
-        free_port(),
-        free_port()
+        dead[0].url(),
+        dead[1].url(),
     ));
     redis.run("HSET smartlink:route:r service a path /r/");
     let site = Site::start(&redis);
-    site.await_answer(&named("a"), secs(5), |answer| answer.status == 200);
+    site.await_answer(&named("a"), |answer| answer.status == 200);
     let before = hits.load(Ordering::SeqCst);
     let load = Load::start(site.address, kinds(), |answer| {
         (answer.body == "live").then_some(()).ok_or(String::new())
     });
     load.await_more(500);
-    let tally = load.expect_all_good(secs(5));
+    let tally = load.expect_all_good();
     assert_eq!(hits.load(Ordering::SeqCst) - before, tally.requests);
 }
 
 #[test]
 fn a_version_whose_endpoints_refuse_hands_its_requests_to_the_other() {
+    let dead = Port::reserve();
     let redis = Redis::start();
     let (live, _) = serving("live");
     redis.run(&format!(
-        "HSET smartlink:endpoints:a {} base http://127.0.0.1:{}/ candidate",
+        "HSET smartlink:endpoints:a {} base {} candidate",
         live.url("/"),
-        free_port()
+        dead.url()
     ));
     redis.run("HSET smartlink:weights:a base 1 candidate 1");
     let site = Site::start(&redis);
@@ -113,5 +115,5 @@ fn a_version_whose_endpoints_refuse_hands_its_requests_to_the_other() {
         (by == ("live", "base")).then_some(()).ok_or(String::new())
     });
     load.await_more(200);
-    load.expect_all_good(secs(5));
+    load.expect_all_good();
 }

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use crate::support::eventually;
 use crate::support::gateway::{Field, Gateway};
 use crate::support::load::{Caller, serving};
-use crate::support::redis::{Redis, free_port};
-use crate::support::secs;
+use crate::support::port::Port;
+use crate::support::redis::Redis;
 use crate::support::site::Site;
 use crate::support::upstream::Upstream;
 
@@ -311,7 +311,8 @@ fn a_caller_whose_version_is_down_is_served_by_another_and_returns() {
     let pair = Pair::start();
     let mut gateway = Gateway::start(&pair.hashes("header:x-user", ["50", "50"], &[]));
     let served = versions(&gateway, 60);
-    let refusing = format!("http://127.0.0.1:{}/", free_port());
+    let port = Port::reserve();
+    let refusing = port.url();
     gateway.write(&[
         ("endpoints:ner", &pair.base.1, "base"),
         ("endpoints:ner", &refusing, "candidate"),
@@ -372,7 +373,7 @@ fn a_route_to_a_service_keyed_by_the_body_is_named_and_served_on() {
         redis.hash("smartlink:errors").remove(&place)
     };
     for id in ["old", "new"] {
-        let said = eventually("the route is named", secs(5), || error(id));
+        let said = eventually("the route is named", || error(id));
         assert!(
             said.contains("sticky of ner takes its key from the body"),
             "{said}"
@@ -380,7 +381,7 @@ fn a_route_to_a_service_keyed_by_the_body_is_named_and_served_on() {
     }
     assert_eq!((get("/old/"), get("/new/")), (200, 404));
     redis.run("HSET smartlink:service:ner sticky cookie:user");
-    eventually("the mistake is mended", secs(5), || {
+    eventually("the mistake is mended", || {
         error("new").is_none().then_some(())
     });
     assert_eq!((get("/old/"), get("/new/")), (200, 200));

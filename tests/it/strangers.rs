@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::support::PATIENCE;
 use super::support::gateway::Gateway;
-use super::support::secs;
 use super::support::upstream::Upstream;
 
 /// A gateway whose every path is routed, and what it is routed to.
@@ -44,7 +44,7 @@ fn refused<B: AsRef<[u8]>>(requests: impl IntoIterator<Item = B>) {
         answer.error(400, "bad_request");
         assert_eq!(answer.header("connection"), Some("close"), "{shown:?}");
         client.expect_close();
-        assert!(begun.elapsed() < secs(2), "{shown:?}: closed late");
+        assert!(begun.elapsed() < PATIENCE, "{shown:?}: closed late");
         let seen = stage.upstream.seen();
         assert!(
             seen.is_empty(),
@@ -693,7 +693,7 @@ fn a_head_that_comes_too_slowly_is_cut() {
         client.expect_close();
         let took = begun.elapsed();
         assert!(
-            took > Duration::from_millis(100) && took < secs(3),
+            took > Duration::from_millis(100) && took < PATIENCE,
             "{slow:?} after {took:?}"
         );
     }

@@ -9,8 +9,9 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
-use crate::support::redis::{Redis, free_port};
-use crate::support::{eventually, secs};
+use crate::support::eventually;
+use crate::support::port::Port;
+use crate::support::redis::Redis;
 
 fn smartlink(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_smartlink"));
@@ -73,7 +74,8 @@ fn help_and_version_are_exit_code_0() {
 fn a_port_that_is_taken_is_a_failed_start() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let free = format!("127.0.0.1:{}", free_port());
+    let port = Port::reserve();
+    let free = port.address().to_string();
     let line = format!("{address}: address in use");
     fails(
         &["serve", "--listen", &address, "--admin", "off"],
@@ -94,7 +96,8 @@ fn a_port_that_is_taken_is_a_failed_start() {
 
 #[test]
 fn check_without_redis_is_one_line_that_names_it() {
-    let url = format!("redis://user:geheim@127.0.0.1:{}", free_port());
+    let port = Port::reserve();
+    let url = format!("redis://user:geheim@{}", port.address());
     let (code, _, line) = run(&["check", "--redis", &url]);
     assert_eq!(code, Some(1));
     assert_eq!(line.lines().count(), 1, "{line}");
@@ -140,13 +143,14 @@ fn check_prints_a_line_per_mistake() {
 #[test]
 fn a_signal_ends_the_gateway_with_exit_code_0() {
     let redis = Redis::start();
-    let address = format!("127.0.0.1:{}", free_port());
+    let port = Port::reserve();
+    let address = port.address().to_string();
     for signal in ["TERM", "INT"] {
         let mut child = smartlink(&["serve", "--listen", &address, "--admin", "off"])
             .args(["--redis", &redis.url()])
             .spawn()
             .unwrap();
-        eventually("it listens", secs(20), || {
+        eventually("it listens", || {
             std::net::TcpStream::connect(&address).ok().map(drop)
         });
         kill(signal, child.id());
@@ -182,14 +186,12 @@ fn dev_leaves_nothing_behind_however_it_ends() {
         kill(signal, child.id());
         let code = child.wait().unwrap().code();
         assert_eq!(code, (signal != "KILL").then_some(0));
-        eventually("its Redis is gone", secs(5), || {
+        eventually("its Redis is gone", || {
             std::net::TcpStream::connect(("127.0.0.1", port))
                 .is_err()
                 .then_some(())
         });
-        eventually("its folder is gone", secs(5), || {
-            (!folder.exists()).then_some(())
-        });
+        eventually("its folder is gone", || (!folder.exists()).then_some(()));
     }
 }
 

@@ -113,7 +113,7 @@ impl Cell {
         let (pool, first) = (&self.scene.pool, self.scene.first());
         let began = Instant::now();
         let crowd = self.scene.crowd(site, &WANTS, Duration::from_millis(20));
-        eventually("every host is asked", secs(20), || {
+        eventually("every host is asked", || {
             let all = pool.hosts.iter().all(|host| host.hits() >= 3);
             (all && crowd.count() >= 50).then_some(())
         });
@@ -122,7 +122,7 @@ impl Cell {
         std::thread::sleep(LASTS);
         let (to, to_ms) = (Instant::now(), wall_ms());
         self.fault.end(first);
-        let returned = eventually("the host serves again", secs(30), || {
+        let returned = eventually("the host serves again", || {
             let asked = crowd.asked();
             let back = |one: &&Asked| one.begun >= to && one.by == Some(0) && one.failure.is_none();
             let back = asked.iter().find(back)?;

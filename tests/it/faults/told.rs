@@ -48,7 +48,7 @@ pub fn events(redis: &Redis) -> Vec<Event> {
 #[track_caller]
 fn await_event(redis: &Redis, scene: &Scene, kind: &str) -> Event {
     let url = scene.first().url();
-    eventually(kind, secs(20), || {
+    eventually(kind, || {
         let mut events = events(redis).into_iter();
         events.find(|event| event.get("kind") == kind && event.get("endpoint") == url)
     })

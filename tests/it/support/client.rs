@@ -1,14 +1,12 @@
 //! A client that sends exactly the bytes it is told to, and sees exactly what comes back.
 
+use super::PATIENCE;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::wire::{self, Head};
-
-/// How long any read waits before the test fails.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One connection.
 pub struct Client {

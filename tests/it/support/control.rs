@@ -1,7 +1,7 @@
 //! The control plane alone, as the gateway runs it, and what it has made of the hashes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smartlink::admin;
 use smartlink::app::{Control, ControlOptions, Error};
@@ -11,7 +11,7 @@ use smartlink::model::table::Table;
 use smartlink::store;
 
 use super::redis::Redis;
-use super::{eventually, secs};
+use super::{PATIENCE, eventually, secs};
 
 /// Options for a control plane on that server.
 pub fn options(redis: &Redis) -> ControlOptions {
@@ -52,6 +52,13 @@ impl Plane {
         Self::start_with(options(redis)).expect("it starts")
     }
 
+    /// Starts one that never compares by itself: it knows of nothing but what it hears.
+    pub fn start_hearing(redis: &Redis) -> Self {
+        let mut options = options(redis);
+        options.watcher.reconcile = Duration::from_hours(1);
+        Self::start_with(options).expect("it starts")
+    }
+
     /// Starts one.
     pub fn start_with(options: ControlOptions) -> Result<Self, Error> {
         Control::start(options).map(|control| Self { control })
@@ -75,15 +82,11 @@ impl Plane {
 
     /// Waits until these weights are in force.
     #[track_caller]
-    pub fn await_weights(&self, service: &str, wanted: &str, limit: Duration) {
-        let seen = || self.weights(service) == wanted;
-        let end = std::time::Instant::now() + limit;
-        while !seen() {
-            assert!(
-                std::time::Instant::now() < end,
-                "want {wanted:?} within {limit:?}, got {:?}",
-                self.weights(service)
-            );
+    pub fn await_weights(&self, service: &str, wanted: &str) {
+        let end = Instant::now() + PATIENCE;
+        while self.weights(service) != wanted {
+            let seen = self.weights(service);
+            assert!(Instant::now() < end, "want {wanted:?}, got {seen:?}");
             std::thread::sleep(Duration::from_micros(200));
         }
     }
@@ -91,7 +94,7 @@ impl Plane {
     /// Waits until notifications are known to arrive.
     #[track_caller]
     pub fn await_proof(&self) {
-        eventually("notifications arrive", secs(5), || {
+        eventually("notifications arrive", || {
             let watch = self.control.status.watch();
             (watch == smartlink::control::status::Watch::Notifications).then_some(())
         });

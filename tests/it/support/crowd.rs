@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::eventually;
 use super::faulty::Host;
 use super::load::Caller;
-use super::{eventually, secs};
 
 /// A request and how it ended.
 #[derive(Clone, Debug)]
@@ -119,7 +119,7 @@ impl Crowd {
     #[track_caller]
     pub fn await_more(&self, more: usize) {
         let wanted = self.count() + more;
-        eventually("the crowd goes on", secs(30), || {
+        eventually("the crowd goes on", || {
             (self.count() >= wanted).then_some(())
         });
     }
@@ -129,7 +129,7 @@ impl Crowd {
     pub fn await_turn(&self) {
         let turns = || self.shared.turns.lock().expect("no panic").clone();
         let before = turns();
-        eventually("everybody is answered", secs(30), || {
+        eventually("everybody is answered", || {
             let now = turns();
             let mut both = before.iter().zip(&now);
             both.all(|(before, now)| now > before).then_some(())
@@ -140,7 +140,7 @@ impl Crowd {
     #[track_caller]
     pub fn await_good(&self, row: usize) {
         let from = self.count();
-        eventually("requests are answered well", secs(30), || {
+        eventually("requests are answered well", || {
             let asked = self.shared.asked.lock().expect("no panic");
             let since = asked.get(from..)?;
             let good = since.iter().rev().take_while(|one| one.failure.is_none());
@@ -151,7 +151,7 @@ impl Crowd {
     /// Waits until a host that they all ask for is asked no more.
     #[track_caller]
     pub fn await_silence(&self, host: &Host) {
-        eventually("the host is left alone", secs(30), || {
+        eventually("the host is left alone", || {
             let before = host.hits();
             self.await_more(40);
             (host.hits() == before).then_some(())

@@ -117,7 +117,7 @@ impl Gateway {
     /// Waits until no request of this service is in flight, waits for a place or for a head.
     #[track_caller]
     pub fn await_rest(&self, service: &str) {
-        super::eventually("nothing goes on", super::secs(5), || {
+        super::eventually("nothing goes on", || {
             let table = self.table.load();
             let served = table.services.get(service).expect("it is served");
             let endpoints = served.versions.iter().flat_map(|v| v.endpoints.iter());

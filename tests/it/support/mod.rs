@@ -6,6 +6,7 @@ pub mod crowd;
 pub mod faulty;
 pub mod gateway;
 pub mod load;
+pub mod port;
 pub mod redis;
 pub mod scene;
 pub mod secure;
@@ -15,15 +16,19 @@ pub mod wire;
 
 use std::time::{Duration, Instant};
 
-/// Waits until `condition` yields a value; panics with `what` when it has not within `limit`.
+/// How long anything may take that must happen: what hangs fails, what is slow on a busy machine
+/// does not.
+pub const PATIENCE: Duration = secs(30);
+
+/// Waits until `condition` yields a value; panics with `what` when it never does.
 #[track_caller]
-pub fn eventually<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + limit;
+pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(Instant::now() < end, "not within {limit:?}: {what}");
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

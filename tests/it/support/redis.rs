@@ -1,18 +1,19 @@
 //! A private Redis: on its own free port, in its own folder, killed when dropped.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::port::Port;
 use super::{eventually, secs};
 
 /// A private Redis server.
 pub struct Redis {
     folder: TempDir,
-    port: u16,
+    port: Port,
     arguments: Vec<String>,
     child: Option<Child>,
 }
@@ -27,7 +28,7 @@ impl Redis {
     pub fn start_with(arguments: &[&str]) -> Self {
         let mut redis = Self {
             folder: tempfile::tempdir().expect("a folder"),
-            port: free_port(),
+            port: Port::reserve(),
             arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
             child: None,
         };
@@ -39,7 +40,12 @@ impl Redis {
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "kill it first");
         let child = Command::new(binary())
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args([
+                "--port",
+                &self.port.number().to_string(),
+                "--bind",
+                "127.0.0.1",
+            ])
             .args(["--save", "", "--appendonly", "no", "--loglevel", "warning"])
             // Only DEBUG fills a server with keys quickly; versions before 7 always allow it.
             .args(["--enable-debug-command", "local"])
@@ -52,8 +58,8 @@ impl Redis {
             .spawn()
             .expect("redis-server or valkey-server runs");
         self.child = Some(child);
-        eventually("redis answers", secs(10), || {
-            let mut connection = Connection::open(self.port).ok()?;
+        eventually("redis answers", || {
+            let mut connection = Connection::open(self.port.number()).ok()?;
             match connection.try_call(&["PING"]) {
                 Ok(_) => Some(()),
                 Err(error) => error.starts_with("NOAUTH").then_some(()),
@@ -87,7 +93,7 @@ impl Redis {
 
     /// Where it is, by TCP.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.port.address())
     }
 
     /// Its unix socket.
@@ -102,7 +108,7 @@ impl Redis {
 
     /// A connection of its own.
     pub fn connect(&self) -> Connection {
-        Connection::open(self.port).expect("redis accepts")
+        Connection::open(self.port.number()).expect("redis accepts")
     }
 
     /// One command on a connection of its own; panics on an error reply.
@@ -149,12 +155,6 @@ fn binary() -> &'static str {
         .into_iter()
         .find(there)
         .expect("redis-server or valkey-server on PATH")
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("bound").port()
 }
 
 /// An answer of Redis.

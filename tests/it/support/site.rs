@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::load::{Answer, Caller};
 use super::redis::Redis;
-use super::{eventually, secs};
+use super::{PATIENCE, eventually, secs};
 
 /// A gateway that serves; stopped when dropped.
 pub struct Site {
@@ -102,9 +102,9 @@ impl Site {
 
     /// Waits until the answer to this request is as wanted.
     #[track_caller]
-    pub fn await_answer(&self, request: &[u8], limit: Duration, wanted: impl Fn(&Answer) -> bool) {
+    pub fn await_answer(&self, request: &[u8], wanted: impl Fn(&Answer) -> bool) {
         let mut last = None;
-        let end = std::time::Instant::now() + limit;
+        let end = std::time::Instant::now() + PATIENCE;
         loop {
             let answer = self.ask(request);
             if wanted(&answer) {
@@ -128,8 +128,8 @@ impl Site {
 
     /// Waits for its end, which must be a good one.
     #[track_caller]
-    pub fn await_end(&mut self, limit: Duration) {
-        eventually("the gateway ends", limit, || self.is_over().then_some(()));
+    pub fn await_end(&mut self) {
+        eventually("the gateway ends", || self.is_over().then_some(()));
         let thread = self.thread.take().expect("it ran");
         thread.join().expect("no panic").expect("a clean end");
     }
@@ -148,7 +148,7 @@ impl Drop for Site {
 /// Waits until notifications are known to arrive at the gateway called `here`.
 #[track_caller]
 pub fn await_proof(redis: &Redis) {
-    eventually("notifications arrive", secs(5), || {
+    eventually("notifications arrive", || {
         let hash = redis.hash("smartlink:gateway:here");
         (hash.get("watch")? == "notifications").then_some(())
     });

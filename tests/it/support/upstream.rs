@@ -268,8 +268,6 @@ impl Gate {
     /// Waits until it is open.
     #[track_caller]
     pub fn pass(&self) {
-        eventually("the gate opens", Duration::from_secs(10), || {
-            self.is_open().then_some(())
-        });
+        eventually("the gate opens", || self.is_open().then_some(()));
     }
 }

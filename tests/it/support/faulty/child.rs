@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::server::Server;
 use super::{Book, Manner, server};
-use crate::support::{eventually, secs};
+use crate::support::eventually;
 
 /// Where the child finds what it is told: its address and the time it takes, in milliseconds.
 const ORDER: &str = "SMARTLINK_TEST_HOST";
@@ -95,7 +95,7 @@ fn a_host_by_itself() {
     let server = Server::new(address, &book, receiver);
     let (_stop, stopped) = oneshot::channel();
     std::thread::spawn(|| server::run(vec![server], stopped));
-    eventually("it listens", secs(10), || TcpStream::connect(address).ok());
+    eventually("it listens", || TcpStream::connect(address).ok());
     say("\nlistens");
     // Whoever started us closes this end when it ends.
     let _read = std::io::stdin().read_to_end(&mut Vec::new());

@@ -7,17 +7,17 @@ mod hole;
 mod server;
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
 use tokio::sync::{oneshot, watch};
 
 use self::child::Child;
-use super::{eventually, secs};
+use super::eventually;
+use super::port::Port;
 
 /// How a host behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +96,7 @@ pub struct Host {
     pub address: SocketAddr,
     book: Arc<Book>,
     control: Control,
-    /// Keeps the port from being given to somebody else while nobody listens.
-    _reserved: Socket,
+    _port: Port,
 }
 
 impl Host {
@@ -150,7 +149,7 @@ impl Host {
     #[track_caller]
     pub fn await_hits(&self, more: usize) {
         let wanted = self.hits() + more;
-        eventually("the host is asked", secs(20), || {
+        eventually("the host is asked", || {
             (self.hits() >= wanted).then_some(())
         });
     }
@@ -186,7 +185,8 @@ impl Pool {
         let ledger: Arc<Ledger> = Arc::default();
         let mut servers = Vec::new();
         let host = |(number, &manner): (usize, &Manner)| {
-            let (reserved, address) = reserve();
+            let port = Port::reserve();
+            let address = port.address();
             let book = Arc::new(Book {
                 number,
                 ledger: Arc::clone(&ledger),
@@ -203,7 +203,7 @@ impl Pool {
                 address,
                 book,
                 control,
-                _reserved: reserved,
+                _port: port,
             }
         };
         let hosts: Vec<Host> = manners.iter().enumerate().map(host).collect();
@@ -226,19 +226,4 @@ impl Drop for Pool {
             let _ended = thread.join();
         }
     }
-}
-
-/// A port of our own: bound for as long as the socket lives, but refusing connections.
-fn reserve() -> (Socket, SocketAddr) {
-    let socket = reusing(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let address = socket.local_addr().expect("it is bound");
-    (socket, address.as_socket().expect("an address of TCP"))
-}
-
-/// A socket bound there, beside others that do not listen.
-fn reusing(address: SocketAddr) -> Socket {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_reuse_address(true).expect("it is new");
-    socket.bind(&address.into()).expect("a free port");
-    socket
 }

@@ -12,7 +12,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::hole::Hole;
-use super::{Book, Manner, reusing};
+use super::{Book, Manner};
+use crate::support::port;
 use crate::support::wire::{self, Head};
 
 /// A connection that served and then is without a byte for so long is quiet.
@@ -23,6 +24,8 @@ const BEAT: Duration = Duration::from_millis(20);
 /// A server that has not begun.
 pub struct Server {
     address: SocketAddr,
+    /// Open already: whoever is told of a host may connect at once.
+    listener: Option<std::net::TcpListener>,
     desk: Desk,
 }
 
@@ -41,7 +44,12 @@ impl Server {
             manner,
             turn: Arc::default(),
         };
-        Self { address, desk }
+        let gone = *desk.manner.borrow() == Manner::Gone;
+        Self {
+            address,
+            listener: (!gone).then(|| port::listen_at(address)),
+            desk,
+        }
     }
 
     async fn listen(mut self) {
@@ -59,10 +67,10 @@ impl Server {
 
     /// Accepts until it is gone, or over.
     async fn accept(&mut self) -> Result<(), watch::error::RecvError> {
-        let socket = reusing(self.address);
-        socket.listen(1024).expect("nobody else listens");
-        socket.set_nonblocking(true).expect("it is open");
-        let listener = TcpListener::from_std(socket.into()).expect("a runtime");
+        let listener = self.listener.take();
+        let listener = listener.unwrap_or_else(|| port::listen_at(self.address));
+        listener.set_nonblocking(true).expect("it is open");
+        let listener = TcpListener::from_std(listener).expect("a runtime");
         loop {
             let manner = *self.desk.manner.borrow_and_update();
             match manner {
