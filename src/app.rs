@@ -13,12 +13,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::admin::{self, Admin};
+use crate::control::live::Live;
 use crate::control::outbox::Outbox;
 use crate::control::prober::{self, Board, Prober, Publisher};
+use crate::control::recorder::{self, Recorder};
 use crate::control::status::Status;
 use crate::control::watcher::{self, NameHeld, Shared, Watcher};
 use crate::model::table::Table;
-use crate::store::{self, Store};
+use crate::stats::{self, Collector, Counter};
+use crate::store::{self, Ledger, Store};
 use crate::{proxy, telemetry};
 
 /// Findings about endpoints on their way to the control plane. What does not fit is found again by
@@ -34,6 +37,10 @@ pub struct Options {
     pub admin: Option<admin::Options>,
     /// Where Redis is, and our name there.
     pub store: store::Options,
+    /// Where counts go: mostly the same Redis.
+    pub stats: store::Options,
+    /// How counts are told.
+    pub recorder: recorder::Options,
     /// How often all known objects are read again, whatever was heard.
     pub reconcile: Duration,
     /// The snapshot file, where one is kept.
@@ -60,6 +67,7 @@ impl App {
     /// Opens all sockets and starts the control plane. Clients may connect from now on and are
     /// answered by `Bound::run`. Blocks for about a second at most.
     pub fn bind(options: Options) -> Result<Bound, Error> {
+        let threads = options.proxy.threads.max(1);
         let proxy = proxy::bind(options.proxy)?;
         let public = proxy.addresses().to_vec();
         let instance = options.store.instance.clone();
@@ -71,6 +79,9 @@ impl App {
                 snapshot: options.snapshot,
             },
             store: options.store,
+            stats: options.stats,
+            recorder: options.recorder,
+            threads,
             admin: options.admin,
         })?;
         Ok(Bound {
@@ -108,6 +119,12 @@ impl Bound {
 pub struct ControlOptions {
     /// Where Redis is.
     pub store: store::Options,
+    /// Where counts go: mostly the same Redis.
+    pub stats: store::Options,
+    /// How counts are told.
+    pub recorder: recorder::Options,
+    /// How many threads of the data plane count.
+    pub threads: usize,
     /// How it is watched.
     pub watcher: watcher::Options,
     /// The admin port, where there is one.
@@ -149,6 +166,8 @@ pub struct Control {
     pub admin: Option<SocketAddr>,
     /// What the data plane is tied to it by.
     pub links: proxy::Links,
+    /// What the threads of the data plane count with, one each.
+    pub counters: Vec<Counter>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -172,12 +191,13 @@ impl Control {
             instance: options.watcher.instance.clone(),
         };
         let prober = Prober::new(prober, &shared, reported);
+        let (counters, collector) = stats::counters(options.threads);
         let (stop, stopped) = oneshot::channel();
         let (started, start) = oneshot::channel();
         let theirs = shared.clone();
         let thread = thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || run_control(options, theirs, prober, started, stopped))
+            .spawn(move || run_control(options, theirs, prober, collector, started, stopped))
             .map_err(Error::Runtime)?;
         let admin = start.blocking_recv().unwrap_or(Err(Error::Ended))?;
         Ok(Self {
@@ -185,6 +205,7 @@ impl Control {
             status: shared.status,
             admin,
             links,
+            counters,
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -210,6 +231,7 @@ fn run_control(
     options: ControlOptions,
     shared: Shared,
     prober: Prober,
+    collector: Collector,
     started: oneshot::Sender<Result<Option<SocketAddr>, Error>>,
     stopped: oneshot::Receiver<()>,
 ) {
@@ -225,11 +247,16 @@ fn run_control(
         }
     };
     runtime.block_on(async {
-        match begin(options, shared, prober).await {
-            Ok((watcher, admin)) => {
+        match begin(options, shared, prober, collector).await {
+            Ok((watcher, recorder, admin)) => {
                 drop(started.send(Ok(admin)));
-                let stop = async { drop(stopped.await) };
-                watcher.run(stop).await;
+                let (running, _) = watch::channel(());
+                let (one, other) = (over(running.subscribe()), over(running.subscribe()));
+                let stop = async {
+                    drop(stopped.await);
+                    drop(running);
+                };
+                tokio::join!(stop, watcher.run(one), recorder.run(other));
             }
             Err(error) => drop(started.send(Err(error))),
         }
@@ -238,12 +265,19 @@ fn run_control(
     runtime.shutdown_background();
 }
 
-/// Begins everything that runs on the control plane; the watcher is run by the caller.
+/// Ends when the other end of the channel is gone.
+async fn over(mut running: watch::Receiver<()>) {
+    while running.changed().await.is_ok() {}
+}
+
+/// Begins everything that runs on the control plane; watcher and recorder, which have something
+/// to do when it stops, are run by the caller.
 async fn begin(
     options: ControlOptions,
     shared: Shared,
     prober: Prober,
-) -> Result<(Watcher, Option<SocketAddr>), Error> {
+    collector: Collector,
+) -> Result<(Watcher, Recorder, Option<SocketAddr>), Error> {
     let mut bound = None;
     if let Some(admin) = options.admin {
         let listener = TcpListener::bind(admin.address)
@@ -257,9 +291,13 @@ async fn begin(
     tokio::spawn(shared.outbox.clone().run(store.clone()));
     let instance = options.watcher.instance.clone();
     let publisher = Publisher::new(store.clone(), instance, &shared);
+    let ledger = Arc::new(Ledger::connect(&options.stats)?);
+    let recorder = Recorder::new(Arc::clone(&ledger), options.recorder, collector);
+    let live = Live::new(ledger, Arc::clone(&shared.table));
     let mut watcher = Watcher::new(store, events, options.watcher, shared);
     watcher.start().await?;
     tokio::task::spawn_local(prober.run());
     tokio::spawn(publisher.run());
-    Ok((watcher, bound))
+    tokio::spawn(live.run());
+    Ok((watcher, recorder, bound))
 }

@@ -10,6 +10,7 @@ pub mod model;
 pub mod policy;
 pub mod proxy;
 pub mod settings;
+pub mod stats;
 pub mod store;
 pub mod telemetry;
 pub mod transport;

@@ -142,6 +142,22 @@ pub fn redis_refuses(what: &str, why: &str) {
     warn!(what, why, "redis refuses");
 }
 
+/// Scripts are refused: counts are written by single increments from now on; said once.
+pub fn stats_plain(why: &str) {
+    warn!(why, "counts are written without scripts");
+}
+
+/// Redis lost batches it had acknowledged. What is still in memory is told again; so many batches
+/// are not.
+pub fn stats_gap(known: u64, expected: u64, lost: u64) {
+    warn!(known, expected, lost, "redis lost counts");
+}
+
+/// The gateway stops, and Redis did not take the last counts.
+pub fn stats_unsaid() {
+    error!("the last counts could not be told");
+}
+
 /// The snapshot file cannot be read or written; what is in force stays in force.
 pub fn snapshot_failed(why: &str) {
     warn!(why, "snapshot failed");

@@ -15,24 +15,36 @@ use std::process::Command;
 const DIRECTIONS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("policy", &["model"]),
+    ("stats", &["model"]),
     ("telemetry", &["model"]),
     ("settings", &["model", "telemetry"]),
-    ("store", &["model", "policy"]),
+    ("store", &["model", "policy", "stats"]),
     ("transport", &["model"]),
     (
         "control",
-        &["model", "policy", "store", "telemetry", "transport"],
+        &[
+            "model",
+            "policy",
+            "stats",
+            "store",
+            "telemetry",
+            "transport",
+        ],
     ),
-    ("proxy", &["model", "policy", "telemetry", "transport"]),
+    (
+        "proxy",
+        &["model", "policy", "stats", "telemetry", "transport"],
+    ),
     (
         "admin",
-        &["model", "policy", "store", "control", "telemetry"],
+        &["model", "policy", "stats", "store", "control", "telemetry"],
     ),
     (
         "app",
         &[
             "model",
             "policy",
+            "stats",
             "store",
             "control",
             "proxy",
@@ -45,6 +57,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
         &[
             "model",
             "policy",
+            "stats",
             "store",
             "control",
             "proxy",
@@ -195,6 +208,7 @@ fn pure_rooms_touch_no_clock_socket_task_environment_or_chance() {
     for path in files("src/model", ".rs")
         .into_iter()
         .chain(files("src/policy", ".rs"))
+        .chain(files("src/stats", ".rs"))
     {
         if is_test(&path) {
             continue;

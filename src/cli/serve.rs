@@ -7,7 +7,9 @@ use listenfd::ListenFd;
 
 use super::{Error, redis_options, signal};
 use crate::app::{self, App};
-use crate::{admin, proxy, settings, telemetry};
+use crate::control::recorder;
+use crate::stats::batch::Cut;
+use crate::{admin, proxy, settings, store, telemetry};
 
 /// Serves, drains, and returns when all is done.
 pub(super) fn run(serve: &settings::Serve) -> Result<ExitCode, Error> {
@@ -26,6 +28,16 @@ pub(super) fn run(serve: &settings::Serve) -> Result<ExitCode, Error> {
 
 /// What the flags mean to the application.
 pub(super) fn options(serve: &settings::Serve) -> app::Options {
+    let store = redis_options(&serve.redis, &serve.instance());
+    let stats = match &serve.stats_redis {
+        Some(url) => store::Options {
+            url: url.reveal().to_owned(),
+            user: None,
+            password: None,
+            ..store.clone()
+        },
+        None => store.clone(),
+    };
     app::Options {
         proxy: proxy::Options {
             listen: serve.listen.clone(),
@@ -42,7 +54,15 @@ pub(super) fn options(serve: &settings::Serve) -> app::Options {
             address: *address,
             token_file: serve.admin_token_file.clone(),
         }),
-        store: redis_options(&serve.redis, &serve.instance()),
+        store,
+        stats,
+        recorder: recorder::Options {
+            interval: serve.stats_interval,
+            cut: Cut {
+                window: serve.stats_window.as_secs(),
+                keep: serve.stats_keep.as_secs(),
+            },
+        },
         reconcile: serve.reconcile,
         snapshot: serve.snapshot.as_option().cloned(),
     }

@@ -190,6 +190,40 @@ impl Keys {
         format!("{}health:{service}", self.prefix)
     }
 
+    /// Running totals of a version; without one, of requests that ended before it was chosen.
+    #[must_use]
+    pub fn stats(&self, service: &Name, version: Option<&Name>) -> String {
+        match version {
+            Some(version) => format!("{}stats:{service}:{version}", self.prefix),
+            None => format!("{}stats:{service}", self.prefix),
+        }
+    }
+
+    /// The same counts for the window that starts at this Unix second.
+    #[must_use]
+    pub fn stats_window(&self, service: &Name, version: Option<&Name>, start: u64) -> String {
+        let version = version.map_or("", Name::as_str);
+        format!("{}stats:{service}:{version}:{start}", self.prefix)
+    }
+
+    /// Fine buckets of latency of one Unix second.
+    #[must_use]
+    pub fn hist(&self, service: &Name, version: &Name, second: u64) -> String {
+        format!("{}hist:{service}:{version}:{second}", self.prefix)
+    }
+
+    /// What is live of the versions of a service.
+    #[must_use]
+    pub fn live(&self, service: &Name) -> String {
+        format!("{}live:{service}", self.prefix)
+    }
+
+    /// What is live of its endpoints.
+    #[must_use]
+    pub fn live_endpoints(&self, service: &Name) -> String {
+        format!("{}live:{service}:endpoints", self.prefix)
+    }
+
     /// A key for gateways only; its format may change.
     #[must_use]
     pub fn internal(&self, what: &str) -> String {
@@ -236,6 +270,27 @@ mod tests {
         ];
         for object in objects {
             assert_eq!(keys.parse(&keys.object(&object)), Parsed::Object(object));
+        }
+    }
+
+    #[test]
+    fn keys_that_gateways_write_are_named_as_the_contract_says() {
+        let keys = Keys::new("smartlink:");
+        let name = |text: &str| Name::parse(text).expect("valid");
+        let (service, base) = (name("ner"), name("base"));
+        for (key, expected) in [
+            (keys.stats(&service, Some(&base)), "stats:ner:base"),
+            (keys.stats(&service, None), "stats:ner"),
+            (
+                keys.stats_window(&service, Some(&base), 10),
+                "stats:ner:base:10",
+            ),
+            (keys.stats_window(&service, None, 10), "stats:ner::10"),
+            (keys.hist(&service, &base, 7), "hist:ner:base:7"),
+            (keys.live(&service), "live:ner"),
+            (keys.live_endpoints(&service), "live:ner:endpoints"),
+        ] {
+            assert_eq!(key, format!("smartlink:{expected}"));
         }
     }
 

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
+use super::count::{Attempts, Cells, Tally};
+
 /// What all threads must agree on about an endpoint: facts that change together share a cache
 /// line.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub struct Live {
     pub pace: CachePadded<Pace>,
     /// Whether it takes requests; read by every choice, changed rarely.
     pub condition: CachePadded<Condition>,
+    /// What its attempts came to.
+    pub counts: Cells<Attempts>,
 }
 
 /// How fast an endpoint answers. Packed numbers are read and written by `policy::balance` alone.
@@ -148,6 +152,8 @@ pub struct ServiceLive {
     /// Wakes all that wait, for a place or for an endpoint (`hold`), when an endpoint comes back or
     /// the service changes.
     pub changed: Notify,
+    /// What requests came to that ended before a version was chosen.
+    pub counts: Cells<Tally>,
 }
 
 /// The running window of a retry budget.

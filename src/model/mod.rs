@@ -4,6 +4,7 @@
 
 pub mod alert;
 pub mod config;
+pub mod count;
 pub mod decode;
 pub mod endpoint;
 pub mod hash;

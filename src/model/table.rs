@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use crossbeam_utils::CachePadded;
 use http::HeaderValue;
 
+use super::count::{Cells, Tally};
 use super::endpoint::EndpointSpec;
 use super::hash::TextHasher;
 use super::live::{Crowd, Live, ServiceLive};
@@ -90,6 +91,8 @@ pub struct Version {
     pub rotor: Arc<CachePadded<AtomicUsize>>,
     /// Who waits for a place on one of its endpoints, carried over likewise.
     pub crowd: Arc<Crowd>,
+    /// What its requests came to, carried over from table to table.
+    pub counts: Arc<Cells<Tally>>,
 }
 
 /// One endpoint.

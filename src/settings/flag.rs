@@ -98,6 +98,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     value::nonzero_duration(text).map_err(|wanted| want(&wanted))
 }
 
+pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration.subsec_nanos() == 0 {
+        Ok(duration)
+    } else {
+        Err("want whole seconds, such as 10s".to_owned())
+    }
+}
+
 pub(super) fn size(text: &str) -> Result<u64, String> {
     value::nonzero_size(text).map_err(|wanted| want(&wanted))
 }

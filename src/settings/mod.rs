@@ -109,6 +109,18 @@ pub struct Serve {
     /// How often everything is read again, whatever notifications said
     #[arg(long, env = "SMARTLINK_RECONCILE", value_name = "DURATION", default_value = "5s", value_parser = flag::duration)]
     pub reconcile: Duration,
+    /// How often what was counted is told to Redis
+    #[arg(long, env = "SMARTLINK_STATS_INTERVAL", value_name = "DURATION", default_value = "100ms", value_parser = flag::duration)]
+    pub stats_interval: Duration,
+    /// Length of a window of counts, in whole seconds
+    #[arg(long, env = "SMARTLINK_STATS_WINDOW", value_name = "DURATION", default_value = "10s", value_parser = flag::whole_seconds)]
+    pub stats_window: Duration,
+    /// How long Redis keeps a window of counts
+    #[arg(long, env = "SMARTLINK_STATS_KEEP", value_name = "DURATION", default_value = "1h", value_parser = flag::whole_seconds)]
+    pub stats_keep: Duration,
+    /// Another Redis for counts, with its user and password in the URL [default: that of --redis]
+    #[arg(long, env = "SMARTLINK_STATS_REDIS", hide_env_values = true, value_name = "URL", value_parser = flag::redis_url)]
+    pub stats_redis: Option<Secret>,
     /// How long a request head may take to arrive
     #[arg(long, env = "SMARTLINK_HEADER_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = flag::duration)]
     pub header_timeout: Duration,
@@ -151,6 +163,10 @@ impl Serve {
             entry: "/ai_server/".to_owned(),
             snapshot: OrOff::Off,
             reconcile: Duration::from_secs(5),
+            stats_interval: Duration::from_millis(100),
+            stats_window: Duration::from_secs(10),
+            stats_keep: Duration::from_hours(1),
+            stats_redis: None,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             entry_buffer: 128 << 20,

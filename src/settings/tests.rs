@@ -28,6 +28,10 @@ fn serve_needs_no_flag() {
     assert_eq!(serve.entry, "/ai_server/");
     assert_eq!(serve.snapshot, OrOff::Off);
     assert_eq!(serve.reconcile, Duration::from_secs(5));
+    assert_eq!(serve.stats_interval, Duration::from_millis(100));
+    assert_eq!(serve.stats_window, Duration::from_secs(10));
+    assert_eq!(serve.stats_keep, Duration::from_hours(1));
+    assert_eq!(serve.stats_redis, None);
     assert_eq!(serve.header_timeout, Duration::from_secs(10));
     assert_eq!(serve.idle_timeout, Duration::from_secs(75));
     assert_eq!(serve.entry_buffer, 128 << 20);
@@ -65,6 +69,9 @@ fn a_wrong_flag_is_one_line_that_names_it() {
         ("serve --listen 9001", "want ADDRESS:PORT"),
         ("serve --reconcile 0s", "want a duration"),
         ("serve --reconcile 5x", "want a duration"),
+        ("serve --stats-window 1500ms", "want whole seconds"),
+        ("serve --stats-keep 0", "want a duration"),
+        ("serve --stats-redis localhost", "want a URL"),
         ("serve --entry-buffer 5MB", "want a size"),
         ("serve --entry ai", "want a path"),
         ("serve --entry /a/../b", "want a path"),

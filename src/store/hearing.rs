@@ -290,7 +290,7 @@ impl Ear {
 }
 
 /// Runs the connection's task; some errors end it for good, and then it is begun again.
-async fn keep_connected(client: Client) {
+pub(super) async fn keep_connected(client: Client) {
     loop {
         let task: ConnectHandle = client.connect();
         let guard = AbortOnDrop(task);

@@ -7,6 +7,8 @@
 
 mod health;
 mod hearing;
+mod ledger;
+mod live;
 mod load;
 mod options;
 mod publish;
@@ -26,6 +28,8 @@ use fred::types::scripts::Script;
 
 pub use health::{EndpointHealth, Merged, ServiceHealth};
 pub use hearing::{Change, Event, Events};
+pub use ledger::{Ledger, Terms};
+pub use live::LiveHashes;
 pub use load::{CHUNK, Found, Loaded, read_all};
 pub use options::Options;
 pub use publish::{News, Note};
@@ -86,6 +90,23 @@ impl Error {
     #[must_use]
     pub fn is_refused(&self) -> bool {
         matches!(self, Self::Step { refused: true, .. })
+    }
+
+    /// Whether Redis runs commands and no scripts: an access list or a provider forbids them.
+    #[must_use]
+    pub fn is_script_refused(&self) -> bool {
+        let Self::Step {
+            refused: true,
+            source: Reason(words),
+            ..
+        } = self
+        else {
+            return false;
+        };
+        let words = words.to_ascii_lowercase();
+        let forbidden = words.contains("noperm") || words.contains("unknown command");
+        let inside = words.contains("user executing the script");
+        inside || (forbidden && (words.contains("evalsha") || words.contains("script")))
     }
 
     fn step(step: &'static str) -> impl FnOnce(fred::error::Error) -> Self {

@@ -12,8 +12,9 @@ use arc_swap::ArcSwap;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::Board;
+use crate::control::chain;
 use crate::control::status::Status;
-use crate::control::watcher::{Shared, chain};
+use crate::control::watcher::Shared;
 use crate::model::name::{Name, ServiceName};
 use crate::model::table::{Service, Table};
 use crate::store::{EndpointHealth, Merged, ServiceHealth, Store};

@@ -23,6 +23,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use super::chain;
 use super::outbox::Outbox;
 use super::prober::Board;
 use super::status::{Standing, Status};
@@ -264,16 +265,4 @@ fn union(a: impl IntoIterator<Item = String>, b: impl IntoIterator<Item = String
         .collect::<BTreeSet<_>>()
         .into_iter()
         .collect()
-}
-
-/// The error and its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -127,6 +127,7 @@ impl<'a> Reuse<'a> {
             endpoints,
             rotor: before.map_or_else(Arc::default, |before| Arc::clone(&before.rotor)),
             crowd,
+            counts: before.map_or_else(Arc::default, |before| Arc::clone(&before.counts)),
         })
     }
 

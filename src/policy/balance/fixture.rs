@@ -50,6 +50,7 @@ pub(super) fn pool_of(weights: &[u32], mut edit: impl FnMut(&mut EndpointSpec)) 
         endpoints: endpoints.collect(),
         rotor: Arc::default(),
         crowd: Arc::default(),
+        counts: Arc::default(),
     }
 }
 

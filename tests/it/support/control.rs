@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use smartlink::admin;
 use smartlink::app::{Control, ControlOptions, Error};
-use smartlink::control::watcher;
+use smartlink::control::{recorder, watcher};
 use smartlink::model::keys::Keys;
 use smartlink::model::table::Table;
+use smartlink::stats::batch::Cut;
 use smartlink::store;
 
 use super::redis::Redis;
@@ -18,16 +19,31 @@ pub fn options(redis: &Redis) -> ControlOptions {
     options_at(&redis.url(), "smartlink:")
 }
 
+/// Counts are told as by default.
+pub fn recorder() -> recorder::Options {
+    recorder::Options {
+        interval: Duration::from_millis(100),
+        cut: Cut {
+            window: 10,
+            keep: 3600,
+        },
+    }
+}
+
 /// Options for a control plane on that URL.
 pub fn options_at(url: &str, prefix: &str) -> ControlOptions {
+    let store = store::Options {
+        url: url.to_owned(),
+        user: None,
+        password: None,
+        keys: Keys::new(prefix),
+        instance: "here".to_owned(),
+    };
     ControlOptions {
-        store: store::Options {
-            url: url.to_owned(),
-            user: None,
-            password: None,
-            keys: Keys::new(prefix),
-            instance: "here".to_owned(),
-        },
+        stats: store.clone(),
+        store,
+        recorder: recorder(),
+        threads: 1,
         watcher: watcher::Options {
             reconcile: secs(5),
             instance: "here".to_owned(),

@@ -11,6 +11,7 @@ pub mod redis;
 pub mod scene;
 pub mod secure;
 pub mod site;
+pub mod table;
 pub mod upstream;
 pub mod wire;
 

@@ -27,6 +27,13 @@ pub struct Site {
 /// Two data threads on a free port, configured by that server.
 pub fn options(redis: &Redis) -> app::Options {
     let loopback = "127.0.0.1:0".parse().expect("an address");
+    let store = store::Options {
+        url: redis.url(),
+        user: None,
+        password: None,
+        keys: Keys::new("smartlink:"),
+        instance: "here".to_owned(),
+    };
     app::Options {
         proxy: proxy::Options {
             listen: vec![loopback],
@@ -43,13 +50,9 @@ pub fn options(redis: &Redis) -> app::Options {
             address: loopback,
             token_file: None,
         }),
-        store: store::Options {
-            url: redis.url(),
-            user: None,
-            password: None,
-            keys: Keys::new("smartlink:"),
-            instance: "here".to_owned(),
-        },
+        stats: store.clone(),
+        store,
+        recorder: super::control::recorder(),
         reconcile: secs(5),
         snapshot: None,
     }

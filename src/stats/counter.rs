@@ -1,0 +1,78 @@
+//! What a data-plane thread counts with.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+
+use super::{Collector, Outcome, Series};
+use crate::model::count::{Seat, Tally};
+use crate::model::table::{Endpoint, Service, Version};
+
+/// A cell that was made, and what it counts.
+#[derive(Debug)]
+pub(super) struct Birth {
+    pub(super) series: Series,
+    pub(super) tally: Arc<Tally>,
+}
+
+/// Counts for one thread, to which it may be moved and which it never leaves.
+#[derive(Debug)]
+pub struct Counter {
+    seat: Seat,
+    births: Sender<Birth>,
+    /// Not to be shared: its cells have one writer.
+    alone: PhantomData<Cell<()>>,
+}
+
+/// A counter for each of so many threads, and the side that reads what they count.
+#[must_use]
+pub fn counters(threads: usize) -> (Vec<Counter>, Collector) {
+    let (births, born) = mpsc::channel();
+    let counters = Seat::all(threads).map(|seat| Counter {
+        seat,
+        births: births.clone(),
+        alone: PhantomData,
+    });
+    (counters.collect(), Collector::new(born))
+}
+
+impl Counter {
+    /// Counts how a request ended: under its version, or under its service where it ended before
+    /// one was chosen. To be called once for each request.
+    pub fn count(&self, service: &Service, version: Option<&Version>, outcome: &Outcome) {
+        let cells = version.map_or(&service.live.counts, |version| &version.counts);
+        let tally = cells.at(self.seat, |tally| {
+            let birth = Birth {
+                series: Series {
+                    service: service.name.clone(),
+                    version: version.map(|version| version.name.clone()),
+                },
+                tally: Arc::clone(tally),
+            };
+            // Nobody listens only where nobody will ever ask for the counts.
+            drop(self.births.send(birth));
+        });
+        tally.write(|counts| outcome.add_to(counts));
+    }
+
+    /// Counts how an attempt at an endpoint ended, and how many microseconds it took. To be called
+    /// once for each attempt.
+    pub fn attempted(&self, endpoint: &Endpoint, attempt: Attempt, took_us: u64) {
+        let counts = endpoint.live.counts.at(self.seat, |_| {});
+        counts.requests.add(1);
+        counts.took_us.add(took_us);
+        if attempt == Attempt::Failed {
+            counts.errors.add(1);
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// With an answer below 500, or because the client left.
+    Fine,
+    /// Without an answer, with a 5xx, or with one that was cut short.
+    Failed,
+}
