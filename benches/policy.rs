@@ -127,6 +127,7 @@ fn pool(endpoints: u64) -> Version {
         endpoints: (1..=endpoints).map(endpoint).collect(),
         rotor: Arc::default(),
         crowd: Arc::default(),
+        counts: Arc::default(),
     }
 }
 

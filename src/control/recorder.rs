@@ -122,7 +122,7 @@ impl Recorder {
         if sending.is_some() || must_wait || !self.ledger.is_connected() {
             return;
         }
-        let Some(order) = self.journal.next() else {
+        let Some(order) = self.journal.next_order() else {
             return;
         };
         let ledger = Arc::clone(&self.ledger);

@@ -36,6 +36,9 @@ impl<T> Default for Cells<T> {
 
 impl<T: Default> Cells<T> {
     /// The cell of that thread; `born` is told of it when it is made.
+    ///
+    /// # Panics
+    /// Where seats of two different rows count in the same cells.
     pub fn at(&self, seat: Seat, born: impl FnOnce(&Arc<T>)) -> &T {
         let empty = || (0..seat.of).map(|_| OnceLock::new()).collect();
         let cell = self
@@ -176,6 +179,9 @@ pub struct Counts {
 
 impl Counts {
     /// One of the plain counts.
+    ///
+    /// # Panics
+    /// Never: there is a place for each.
     #[must_use]
     pub fn scalar(&self, which: Scalar) -> &Count {
         self.scalars

@@ -80,7 +80,7 @@ impl Journal {
     }
 
     /// The next batch to send; the same one until it is answered.
-    pub fn next(&mut self) -> Option<Order> {
+    pub fn next_order(&mut self) -> Option<Order> {
         if self.last == self.known && !self.waiting.is_empty() {
             self.last += 1;
             self.ring.push_back(Numbered {
@@ -221,7 +221,7 @@ mod tests {
             let (mut journal, mut redis, mut saved) = (Journal::default(), Redis::default(), Redis::default());
             let mut counted = 0;
             let send = |journal: &mut Journal, redis: &mut Redis, heard: bool| {
-                if let Some(order) = journal.next() {
+                if let Some(order) = journal.next_order() {
                     let answer = redis.apply(&order);
                     if heard {
                         journal.answered(&order, answer, 1000, CUT);
@@ -235,7 +235,7 @@ mod tests {
                         journal.add(1000, CUT, &series(), &one());
                     }
                     Step::Send => send(&mut journal, &mut redis, true),
-                    Step::LoseOrder => drop(journal.next()),
+                    Step::LoseOrder => drop(journal.next_order()),
                     Step::LoseAnswer => send(&mut journal, &mut redis, false),
                     Step::Save => saved = redis.clone(),
                     Step::FallBack => redis = saved.clone(),
@@ -265,18 +265,18 @@ mod tests {
         let mut redis = Redis::default();
         for second in 0..100 {
             journal.add(second, CUT, &series(), &one());
-            let order = journal.next().expect("there is something to tell");
+            let order = journal.next_order().expect("there is something to tell");
             let answer = redis.apply(&order);
             journal.answered(&order, answer, second * 1000, CUT);
         }
         redis = Redis::default();
         journal.add(100, CUT, &series(), &one());
-        let order = journal.next().expect("there is something to tell");
+        let order = journal.next_order().expect("there is something to tell");
         let answer = redis.apply(&order);
         assert_eq!(answer, Answer::Gap(0));
         journal.answered(&order, answer, 100_000, CUT);
         assert_eq!(journal.lost_after(0), 40);
-        while let Some(order) = journal.next() {
+        while let Some(order) = journal.next_order() {
             let answer = redis.apply(&order);
             journal.answered(&order, answer, 100_000, CUT);
         }
@@ -289,12 +289,12 @@ mod tests {
         for second in 1000..1100 {
             journal.add(second, CUT, &series(), &one());
             if second == 1000 {
-                assert!(journal.next().is_some(), "sent, and never answered");
+                assert!(journal.next_order().is_some(), "sent, and never answered");
             }
         }
         let mut redis = Redis::default();
         let mut calls = 0;
-        while let Some(order) = journal.next() {
+        while let Some(order) = journal.next_order() {
             let answer = redis.apply(&order);
             journal.answered(&order, answer, 1_100_000, CUT);
             calls += 1;
