@@ -121,6 +121,7 @@ fn pool(endpoints: u64) -> Version {
         Arc::new(endpoint)
     };
     Version {
+        service: base(),
         name: base(),
         name_header: HeaderValue::from_static("base"),
         weight: 1,

@@ -97,12 +97,14 @@ impl App {
 impl Bound {
     /// Serves until `stop` ends, then drains: running requests finish, the snapshot is written.
     /// Blocks all the while.
-    pub fn run(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    pub fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), Error> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(Error::Runtime)?;
-        let running = self.proxy.start(&self.control.table, &self.control.links)?;
+        let counters = std::mem::take(&mut self.control.counters);
+        let (table, links) = (&self.control.table, &self.control.links);
+        let running = self.proxy.start(table, links, counters)?;
         telemetry::listening(&self.instance, &self.public, self.admin);
         runtime.block_on(stop);
         telemetry::draining();

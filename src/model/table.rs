@@ -79,6 +79,8 @@ pub struct Service {
 /// One version of a service.
 #[derive(Debug)]
 pub struct Version {
+    /// The service it belongs to.
+    pub service: ServiceName,
     /// Its name.
     pub name: VersionName,
     /// Its name as a header value.

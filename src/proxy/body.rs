@@ -22,6 +22,7 @@ use super::worker::Held;
 use crate::policy::balance::least_time;
 use crate::policy::health::{self, Seen};
 use crate::policy::scan::Scanner;
+use crate::stats::ErrorKind;
 use crate::telemetry;
 
 /// A body was cut on purpose; the reason stands in the exchange's `Fate`.
@@ -94,6 +95,7 @@ impl Stream {
     /// Checks the next bytes; `last` when none follow.
     fn check(&mut self, data: &[u8], last: bool) -> Result<(), Error> {
         self.seen += data.len() as u64;
+        self.state.record.took(self.seen);
         if let Some((setting, bound)) = self.bound
             && self.seen > bound
         {
@@ -240,6 +242,8 @@ struct Upstream {
     timer: Option<Pin<Box<Sleep>>>,
     /// It broke off, and what came before is being flushed.
     broken: bool,
+    /// Why it broke off, where that is not the client's doing.
+    cut: Option<ErrorKind>,
 }
 
 impl AnswerBody {
@@ -268,6 +272,7 @@ impl AnswerBody {
             terms,
             timer: None,
             broken: false,
+            cut: None,
         };
         Self {
             kind: Kind::Upstream(Box::new(upstream)),
@@ -293,6 +298,11 @@ impl AnswerBody {
 impl Drop for AnswerBody {
     fn drop(&mut self) {
         if let Some(state) = &self.exchange {
+            if let Kind::Upstream(upstream) = &self.kind
+                && !upstream.broken
+            {
+                state.record.left();
+            }
             state.end();
         }
     }
@@ -300,19 +310,19 @@ impl Drop for AnswerBody {
 
 impl Upstream {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        if self
-            .terms
-            .fate
-            .as_ref()
-            .is_some_and(|fate| fate.error.borrow().is_some())
-            || self.is_late()
-        {
+        let fate = self.terms.fate.as_ref();
+        if fate.is_some_and(|fate| fate.error.borrow().is_some()) {
+            return Poll::Ready(Some(Err(Cut)));
+        }
+        if self.is_late() {
+            self.cut = Some(ErrorKind::Timeout);
             return Poll::Ready(Some(Err(Cut)));
         }
         match self.lease.poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.timer = None;
                 if let Some(Err(_)) = &frame {
+                    self.cut = Some(ErrorKind::Reset);
                     self.broke(&"the answer broke off");
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(|_malformed| Cut)))
@@ -343,6 +353,7 @@ impl Upstream {
                 Some(later) if later > Instant::now() => timer.as_mut().reset(later),
                 _ => {
                     telemetry::answer_cut("stall or total ran out");
+                    self.cut = Some(ErrorKind::Timeout);
                     if !self.is_late() {
                         self.broke(&"stall ran out in the middle of the answer");
                     }
@@ -355,6 +366,7 @@ impl Upstream {
 
     /// The answer broke off in its middle.
     fn broke(&self, why: &dyn fmt::Display) {
+        self.terms.place.failed();
         let (worker, endpoint) = (self.lease.worker(), self.terms.place.endpoint());
         let table = worker.table();
         let service = table.services.get(endpoint.service.as_str());
@@ -399,13 +411,26 @@ impl Body for AnswerBody {
             Kind::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.kind = Kind::Empty;
+                if let Some(state) = &this.exchange {
+                    state.record.gave(bytes.len());
+                }
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
             Kind::Upstream(upstream) if upstream.broken => Poll::Ready(Some(Err(Cut))),
             Kind::Upstream(upstream) => {
                 let frame = upstream.poll_frame(cx);
-                if let (Poll::Ready(Some(Err(_))), Some(state)) = (&frame, &this.exchange) {
-                    state.cut();
+                match (&frame, &this.exchange) {
+                    (Poll::Ready(Some(Ok(frame))), Some(state)) => {
+                        state.record.gave(frame.data_ref().map_or(0, Bytes::len));
+                    }
+                    (Poll::Ready(Some(Err(_))), Some(state)) => {
+                        state.cut();
+                        match upstream.cut {
+                            Some(kind) => state.record.broke(kind),
+                            None => state.record.left(),
+                        }
+                    }
+                    _ => {}
                 }
                 if matches!(frame, Poll::Ready(Some(Err(_)))) {
                     // Hyper drops what it has not flushed when a body fails: it gets a turn, so

@@ -52,12 +52,16 @@ pub(super) async fn serve(
         Body::Whole(bytes) if bytes.len() as u64 > bound => {
             return Err(Failure::of(service, Error::BodyTooLarge("max_body", bound)));
         }
-        Body::Whole(bytes) => SendBody::Full(bytes),
+        Body::Whole(bytes) => {
+            exchange.state.record.took(bytes.len() as u64);
+            SendBody::Full(bytes)
+        }
         Body::Begun(begun) => {
             let known = begun.seen + begun.incoming.size_hint().lower();
             if known > bound {
                 return Err(Failure::of(service, Error::BodyTooLarge("max_body", bound)));
             }
+            exchange.state.record.took(begun.seen);
             SendBody::Stream(Box::new(Stream {
                 ahead: begun.ahead,
                 held: std::mem::take(&mut held),

@@ -17,7 +17,6 @@ use super::headers::{self, REQUEST_ID};
 use super::state::State;
 use super::worker::{View, Worker};
 use super::{cors, entry, routed};
-use crate::model::settings::Effective;
 use crate::model::table::Service;
 
 /// What every step of one request knows.
@@ -36,16 +35,16 @@ pub(super) struct Exchange {
 pub(super) struct Failure {
     pub(super) error: Error,
     name: Box<str>,
-    /// The settings of the service, where it was found.
-    settings: Option<Arc<Effective>>,
+    /// The service, where it was found.
+    service: Option<Arc<Service>>,
 }
 
 impl Failure {
-    pub(super) fn of(service: &Service, error: Error) -> Self {
+    pub(super) fn of(service: &Arc<Service>, error: Error) -> Self {
         Self {
             error,
             name: service.name.as_str().into(),
-            settings: Some(Arc::clone(&service.settings)),
+            service: Some(Arc::clone(service)),
         }
     }
 }
@@ -55,7 +54,7 @@ impl From<Error> for Failure {
         Self {
             error,
             name: "".into(),
-            settings: None,
+            service: None,
         }
     }
 }
@@ -74,11 +73,12 @@ pub(super) async fn handle(
     let request_id = headers::request_id(said.request_id, &worker);
     let (host, origin) = (said.host.cloned(), said.origin.cloned());
     let table = worker.table();
+    let handling = Handling::begin(&state);
     let mut exchange = Exchange {
         worker,
+        started: state.record.started(),
         state,
         table,
-        started: Instant::now(),
         request_id,
         host,
     };
@@ -97,13 +97,19 @@ pub(super) async fn handle(
     let mut close = exchange.worker.is_draining();
     let mut response = outcome.unwrap_or_else(|failure| {
         close |= failure.error.closes();
+        let record = &exchange.state.record;
+        record.failed(&failure.error);
+        if let Some(service) = failure.service.as_ref().filter(|_| !record.has_version()) {
+            record.of_service(service);
+        }
         let id = exchange.request_id.to_str().unwrap_or_default();
         failure.error.tell(&failure.name, id);
         let mut answer = failure
             .error
             .answer(&failure.name, exchange.started.elapsed());
         let marked = answer.headers_mut();
-        match (&failure.settings, named) {
+        let settings = failure.service.as_ref().map(|service| &service.settings);
+        match (settings, named) {
             (Some(settings), true) => cors::mark_entry(settings, origin.as_ref(), marked),
             (None, true) => cors::mark_entry(&exchange.table.defaults, origin.as_ref(), marked),
             (Some(settings), false) => cors::mark_routed(settings, origin.as_ref(), marked),
@@ -112,8 +118,33 @@ pub(super) async fn handle(
         answer
     });
     finish_head(&exchange, &mut response, close);
-    let state = exchange.state;
+    let state = handling.answered(response.status());
     Ok(response.map(|body| body.ends(state)))
+}
+
+/// A request that is not answered yet. Where this is dropped, the client left.
+struct Handling(Option<Rc<State>>);
+
+impl Handling {
+    fn begin(state: &Rc<State>) -> Self {
+        state.record.begin(Instant::now());
+        Self(Some(Rc::clone(state)))
+    }
+
+    /// From here on the answer's body tells the end.
+    fn answered(mut self, status: StatusCode) -> Rc<State> {
+        let state = self.0.take().expect("it is answered once");
+        state.record.answered(status.as_u16());
+        state
+    }
+}
+
+impl Drop for Handling {
+    fn drop(&mut self) {
+        if let Some(state) = self.0.take() {
+            state.end();
+        }
+    }
 }
 
 /// What can be said about a head without knowing where it leads.
@@ -157,7 +188,7 @@ pub(super) fn admit<'t>(
     let failure = |error| Failure {
         error,
         name: name.into(),
-        settings: service.map(|service| Arc::clone(&service.settings)),
+        service: service.map(Arc::clone),
     };
     let table = &exchange.table;
     if !table.loaded {

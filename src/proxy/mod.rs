@@ -14,6 +14,7 @@ mod handler;
 mod headers;
 mod keys;
 mod listener;
+mod record;
 mod routed;
 mod state;
 mod tunnel;
@@ -35,6 +36,7 @@ use tokio::time::Instant;
 
 use crate::model::table::Table;
 use crate::policy::health::Report;
+use crate::stats::Counter;
 use worker::{Limits, Worker};
 
 /// The most threads one runtime uses for what blocks.
@@ -151,12 +153,23 @@ impl Bound {
         &self.addresses
     }
 
-    /// Starts the threads; each request uses the table in force when it came.
-    pub fn start(self, table: &Arc<ArcSwap<Table>>, links: &Links) -> Result<Running, Error> {
+    /// Starts the threads; each request uses the table in force when it came, and is counted by the
+    /// counter of its thread.
+    ///
+    /// # Panics
+    /// Where there is not one counter for each thread.
+    pub fn start(
+        self,
+        table: &Arc<ArcSwap<Table>>,
+        links: &Links,
+        counters: Vec<Counter>,
+    ) -> Result<Running, Error> {
+        assert_eq!(counters.len(), self.sockets.len(), "one for each thread");
         let (stop, stopped) = watch::channel(false);
         let entry_bytes = Arc::new(AtomicU64::new(0));
         let mut threads = Vec::new();
-        for (number, sockets) in self.sockets.into_iter().enumerate() {
+        let threads_of = self.sockets.into_iter().zip(counters);
+        for (number, (sockets, counter)) in threads_of.enumerate() {
             let (limits, table, entry_bytes) = (
                 self.limits.clone(),
                 Arc::clone(table),
@@ -171,7 +184,7 @@ impl Bound {
                     .max_blocking_threads(BLOCKING_MAX)
                     .build_local(LocalOptions::default())?;
                 runtime.block_on(async {
-                    let worker = Worker::new(limits, table, entry_bytes, links);
+                    let worker = Worker::new(limits, table, entry_bytes, links, counter);
                     listener::run(worker, sockets, stopped, drain_timeout).await;
                 });
                 // Look-ups of names may hang in the system's resolver: nobody waits for them.

@@ -30,6 +30,7 @@ pub(super) async fn serve(exchange: &Exchange, parts: Parts, body: Incoming) -> 
     let (name, pinned, path) = found.ok_or(Error::NoRoute)?;
     let service = admit(exchange, exchange.table.services.get(&name), &name)?;
     if preflight && service.settings.cors_routed != Cors::Off {
+        exchange.state.record.of_service(service);
         return Ok(cors::routed_preflight(&service.settings, &parts.headers));
     }
     let origin = parts.headers.get(header::ORIGIN).cloned();

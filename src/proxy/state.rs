@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::framing::Violation;
+use super::record::Record;
 use super::tunnel::Tunnel;
 use super::worker::Worker;
 
@@ -64,6 +65,8 @@ pub(super) struct State {
     pub(super) cut: Cell<bool>,
     /// The client is waited for in the middle of a body.
     pub(super) waits_for_body: Cell<bool>,
+    /// What is known of the request in flight.
+    pub(super) record: Record,
     /// Both ends of a switched protocol, left here by the handler.
     pub(super) tunnel: RefCell<Option<Box<Tunnel>>>,
     /// When the request in flight looks at its clock, in ms of the worker's clock; 0: never.
@@ -101,6 +104,7 @@ impl State {
             http10: Cell::new(false),
             cut: Cell::new(false),
             waits_for_body: Cell::new(false),
+            record: Record::new(Instant::now()),
             tunnel: RefCell::new(None),
             alarm: Cell::new(0),
             progress: Cell::new(now),
@@ -126,6 +130,7 @@ impl State {
     /// The body of its answer is gone: sent, cut or never wanted.
     pub(super) fn end(&self) {
         self.in_flight.set(false);
+        self.record.end(&self.worker);
     }
 
     /// The body of its answer broke off.

@@ -21,6 +21,7 @@ use crate::model::hash::mix;
 use crate::model::settings::Effective;
 use crate::model::table::{Endpoint, Table};
 use crate::policy::health::{self, Report, Seen};
+use crate::stats::Counter;
 use crate::transport::TlsConfigs;
 
 /// For how long after a drain began requests on kept connections are still answered.
@@ -65,6 +66,8 @@ pub(super) struct Worker {
     /// What the whole gateway counts time from.
     started: Instant,
     reports: mpsc::Sender<Report>,
+    /// Counts what this thread's requests come to.
+    pub(super) counter: Counter,
     now: Cell<u64>,
     draining: Cell<Option<u64>>,
     cut: Notify,
@@ -80,6 +83,7 @@ impl Worker {
         source: Arc<ArcSwap<Table>>,
         entry_bytes: Arc<AtomicU64>,
         links: Links,
+        counter: Counter,
     ) -> Rc<Self> {
         let table = RefCell::new(Rc::new(View(source.load_full())));
         let random = RandomState::new();
@@ -93,6 +97,7 @@ impl Worker {
             table,
             started: links.epoch,
             reports: links.reports,
+            counter,
             now: Cell::new(1),
             draining: Cell::new(None),
             cut: Notify::new(),

@@ -140,7 +140,7 @@ mod tests {
 
     fn count(counter: &Counter, service: &Service, version: usize, times: usize) {
         for _ in 0..times {
-            counter.count(service, Some(&service.versions[version]), &ok());
+            counter.count_version(&service.versions[version], &ok());
         }
     }
 
@@ -217,7 +217,7 @@ mod tests {
             rejection: Some(Rejection::Auth),
             ..Outcome::default()
         };
-        counters[0].count(&service, None, &outcome);
+        counters[0].count_service(&service, &outcome);
         let sums = gather(&mut collector);
         assert_eq!(sums["a:"].scalar(Scalar::RejectedAuth), 1);
         counters[0].attempted(&service.versions[0].endpoints[0], Attempt::Failed, 7);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 
 use super::{Collector, Outcome, Series};
-use crate::model::count::{Seat, Tally};
+use crate::model::count::{Cells, Seat, Tally};
+use crate::model::name::{ServiceName, VersionName};
 use crate::model::table::{Endpoint, Service, Version};
 
 /// A cell that was made, and what it counts.
@@ -38,15 +39,30 @@ pub fn counters(threads: usize) -> (Vec<Counter>, Collector) {
 }
 
 impl Counter {
-    /// Counts how a request ended: under its version, or under its service where it ended before
-    /// one was chosen. To be called once for each request.
-    pub fn count(&self, service: &Service, version: Option<&Version>, outcome: &Outcome) {
-        let cells = version.map_or(&service.live.counts, |version| &version.counts);
+    /// Counts how a request ended that was meant for this version. To be called once for each
+    /// request.
+    pub fn count_version(&self, version: &Version, outcome: &Outcome) {
+        let name = Some(&version.name);
+        self.count(&version.counts, &version.service, name, outcome);
+    }
+
+    /// Counts a request that ended before a version was chosen. To be called once for each request.
+    pub fn count_service(&self, service: &Service, outcome: &Outcome) {
+        self.count(&service.live.counts, &service.name, None, outcome);
+    }
+
+    fn count(
+        &self,
+        cells: &Cells<Tally>,
+        service: &ServiceName,
+        version: Option<&VersionName>,
+        outcome: &Outcome,
+    ) {
         let tally = cells.at(self.seat, |tally| {
             let birth = Birth {
                 series: Series {
-                    service: service.name.clone(),
-                    version: version.map(|version| version.name.clone()),
+                    service: service.clone(),
+                    version: version.cloned(),
                 },
                 tally: Arc::clone(tally),
             };

@@ -20,6 +20,7 @@ mod retries;
 mod rolling;
 mod routes;
 mod shares;
+mod stats_gateway;
 mod stats_live;
 mod stats_recorder;
 mod stats_scripts;

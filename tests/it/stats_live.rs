@@ -50,7 +50,7 @@ fn serve(plane: &Plane, version: usize, status: u16, times_us: impl Iterator<Ite
             Attempt::Failed
         };
         counter.attempted(&version.endpoints[0], attempt, total_us);
-        counter.count(&service, Some(version), &outcome);
+        counter.count_version(version, &outcome);
     }
 }
 

@@ -31,7 +31,7 @@ fn serve(plane: &Plane, requests: u64) {
         ..Outcome::default()
     };
     for _ in 0..requests {
-        plane.control.counters[0].count(&service, Some(&service.versions[0]), &outcome);
+        plane.control.counters[0].count_version(&service.versions[0], &outcome);
     }
 }
 

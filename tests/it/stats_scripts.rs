@@ -79,8 +79,10 @@ impl Hand {
         let (counters, mut collector) = counters(1);
         let counter: &Counter = counters.first().expect("one");
         for outcome in outcomes {
-            let version = version.map(|at| &*service.versions[at]);
-            counter.count(&service, version, outcome);
+            match version {
+                Some(at) => counter.count_version(&service.versions[at], outcome),
+                None => counter.count_service(&service, outcome),
+            }
         }
         collector.collect(|series, sum| self.journal.add(second, CUT, series, sum));
     }

@@ -120,6 +120,7 @@ impl<'a> Reuse<'a> {
             return Arc::clone(same);
         }
         Arc::new(Version {
+            service: self.service.clone(),
             name: name.clone(),
             name_header: HeaderValue::from_str(name.as_str())
                 .expect("a name is letters, digits and a few signs"),

@@ -44,6 +44,7 @@ pub(super) fn pool_of(weights: &[u32], mut edit: impl FnMut(&mut EndpointSpec)) 
         })
     });
     Version {
+        service: Name::parse("s").expect("a name"),
         name: Name::parse("base").expect("a name"),
         name_header: HeaderValue::from_static("base"),
         weight: 1,

@@ -17,6 +17,7 @@ use crate::proxy::tunnel::Tunnel;
 
 /// The answer as the client gets it.
 pub(super) fn answer(
+    exchange: &Exchange,
     reached: Reached,
     settings: &Effective,
     fate: Option<Rc<Fate>>,
@@ -37,6 +38,7 @@ pub(super) fn answer(
         head.insert(VERSION, version.name_header.clone());
         head.append(SERVER_TIMING, timing(own));
     }
+    exchange.state.record.of_version(version);
     let body = AnswerBody::upstream(
         lease,
         Terms {
@@ -104,6 +106,7 @@ pub(super) fn switch(
     if settings.expose_headers {
         head.insert(VERSION, version.name_header.clone());
     }
+    exchange.state.record.of_version(version);
     exchange.state.tunnel.replace(Some(Box::new(Tunnel {
         io,
         read_buf,

@@ -19,11 +19,11 @@ use crate::policy::retry::Failure;
 use crate::policy::route;
 use crate::proxy::body::{Fate, SendBody};
 use crate::proxy::error::Error;
+use crate::proxy::handler::Exchange;
 use crate::proxy::headers::Origin;
 use crate::proxy::upstream::{
     self, Answer, Asking, Broken, ConnectError, Lease, Patience, SendError,
 };
-use crate::proxy::worker::Worker;
 
 /// An attempt that brought no answer.
 pub(super) struct Setback {
@@ -80,6 +80,7 @@ impl Journey<'_> {
             Err((failure, error)) => {
                 if failure.is_some() {
                     pending.failed(Instant::now());
+                    place.failed();
                 }
                 return Err(setback(failure, error, Some(body)));
             }
@@ -99,6 +100,7 @@ impl Journey<'_> {
                 let status = answer.response.status();
                 let seen = if status.is_server_error() {
                     pending.failed(now);
+                    place.failed();
                     Seen::Failed
                 } else {
                     pending.answered(now, sent);
@@ -109,6 +111,7 @@ impl Journey<'_> {
                     }
                 };
                 worker.saw(endpoint, settings, (seen, now), &status);
+                self.exchange.state.record.first_byte(now);
                 return Ok(Reached {
                     lease,
                     place,
@@ -124,6 +127,7 @@ impl Journey<'_> {
         let meaning = failed.explain(reused, spare, now - sent);
         if let Some(why) = meaning.blame {
             pending.failed(now);
+            place.failed();
             worker.saw(endpoint, settings, (Seen::Failed, now), &why);
         }
         let body = match failed {
@@ -253,8 +257,8 @@ impl Journey<'_> {
 /// A request that waits for the head of its answer. Where nobody says how that went, the client
 /// left.
 struct Pending<'p> {
-    worker: &'p Worker,
-    version: &'p Version,
+    exchange: &'p Exchange,
+    version: &'p Arc<Version>,
     endpoint: &'p Endpoint,
     since: Instant,
     fate: Option<&'p Fate>,
@@ -264,14 +268,14 @@ struct Pending<'p> {
 impl<'p> Pending<'p> {
     fn begin(
         journey: &'p Journey<'_>,
-        version: &'p Version,
+        version: &'p Arc<Version>,
         endpoint: &'p Endpoint,
         since: Instant,
     ) -> Self {
-        let worker = &*journey.exchange.worker;
-        least_time::begin(&endpoint.live, worker.micros(since));
+        let exchange = journey.exchange;
+        least_time::begin(&endpoint.live, exchange.worker.micros(since));
         Self {
-            worker,
+            exchange,
             version,
             endpoint,
             since,
@@ -290,15 +294,21 @@ impl<'p> Pending<'p> {
         }
     }
 
+    /// Now, and what the endpoint took since it was chosen, in microseconds.
+    fn clock(&self, now: Instant) -> (u64, u64) {
+        let now_us = self.exchange.worker.micros(now);
+        (now_us, self.own_us(now, self.since))
+    }
+
     fn answered(mut self, now: Instant, sent: Instant) {
         self.over = true;
-        let now_us = self.worker.micros(now);
+        let now_us = self.exchange.worker.micros(now);
         least_time::answered(&self.endpoint.live, now_us, self.own_us(now, sent));
     }
 
     fn failed(mut self, now: Instant) {
         self.over = true;
-        let (now_us, waited) = (self.worker.micros(now), self.own_us(now, self.since));
+        let (now_us, waited) = self.clock(now);
         least_time::failed(self.version, &self.endpoint.live, now_us, waited);
     }
 }
@@ -306,9 +316,10 @@ impl<'p> Pending<'p> {
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         if !self.over {
-            let now = Instant::now();
-            let (now_us, waited) = (self.worker.micros(now), self.own_us(now, self.since));
+            let (now_us, waited) = self.clock(Instant::now());
             least_time::abandoned(&self.endpoint.live, now_us, waited);
+            let record = &self.exchange.state.record;
+            record.of_version(Arc::clone(self.version));
         }
     }
 }

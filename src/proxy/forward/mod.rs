@@ -90,6 +90,7 @@ pub(super) async fn forward(
         return answer::switch(exchange, reached, settings, upgrade.is_some());
     }
     Ok(answer::answer(
+        exchange,
         reached,
         settings,
         fate,

@@ -42,6 +42,7 @@ pub(super) struct Run {
     pub(super) hold_until: Option<Instant>,
     /// Until when it may wait for a place, likewise.
     pub(super) queue_until: Option<Instant>,
+    attempts: u32,
     failed: u32,
     stale: u32,
 }
@@ -71,6 +72,10 @@ impl Journey<'_> {
                 }
             };
             let service = self.current(newer.as_ref());
+            if run.attempts > 0 {
+                self.exchange.state.record.retried(run.attempts);
+            }
+            run.attempts += 1;
             let (failure, stays) = match self
                 .attempt(&service.settings, seated, body, patience)
                 .await
@@ -135,7 +140,9 @@ impl Journey<'_> {
             pool,
             body,
         } = setback;
+        let record = &self.exchange.state.record;
         let Some(failure) = failure else {
+            record.of_version(version);
             return Err(error);
         };
         let verdict = self.judge(service, failure, body.is_some(), run);
@@ -152,7 +159,10 @@ impl Journey<'_> {
                 run.last = Some(error);
                 Ok((failure, version, body))
             }
-            _ => Err(error),
+            _ => {
+                record.of_version(version);
+                Err(error)
+            }
         }
     }
 

@@ -104,7 +104,7 @@ impl Journey<'_> {
             if limited && standing == Standing::New && queued() > 0 {
                 break;
             }
-            if let Some(place) = InFlight::take(endpoint) {
+            if let Some(place) = InFlight::take(endpoint, &self.exchange.worker, since) {
                 return Ok(Seat {
                     version: Arc::clone(version),
                     place,

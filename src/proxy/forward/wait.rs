@@ -80,7 +80,12 @@ impl Journey<'_> {
             view,
             run,
         };
+        let record = &self.exchange.state.record;
         loop {
+            match (&shortage, &waiting.version) {
+                (Shortage::Nobody, Some(chosen)) => record.of_version(Arc::clone(chosen)),
+                _ => record.of_service(self.service),
+            }
             let seat = match shortage {
                 Shortage::Full(version) => self.queue(&mut waiting, version).await?,
                 Shortage::Nobody => self.hold(&mut waiting).await?,

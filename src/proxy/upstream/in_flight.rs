@@ -1,16 +1,31 @@
-//! One request in flight on an endpoint, and the place it takes.
+//! One attempt in flight on an endpoint, and the place it takes.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::model::table::Endpoint;
+use tokio::time::Instant;
 
-/// One more request in flight on an endpoint, for as long as this lives.
-pub(in crate::proxy) struct InFlight(Arc<Endpoint>);
+use crate::model::table::Endpoint;
+use crate::proxy::worker::Worker;
+use crate::stats::Attempt;
+
+/// One more attempt in flight on an endpoint, for as long as this lives; counted when it is over.
+pub(in crate::proxy) struct InFlight {
+    endpoint: Arc<Endpoint>,
+    worker: Rc<Worker>,
+    since: Instant,
+    attempt: Cell<Attempt>,
+}
 
 impl InFlight {
     /// A place on an endpoint; `None` where `max_conns` are taken. Exact over all threads.
-    pub(in crate::proxy) fn take(endpoint: &Arc<Endpoint>) -> Option<Self> {
+    pub(in crate::proxy) fn take(
+        endpoint: &Arc<Endpoint>,
+        worker: &Rc<Worker>,
+        now: Instant,
+    ) -> Option<Self> {
         let inflight = &endpoint.live.inflight;
         let relaxed = Ordering::Relaxed;
         match endpoint.spec.max_conns {
@@ -20,21 +35,35 @@ impl InFlight {
                 inflight.fetch_update(relaxed, relaxed, more).ok()?;
             }
         }
-        Some(Self(Arc::clone(endpoint)))
+        Some(Self {
+            endpoint: Arc::clone(endpoint),
+            worker: Rc::clone(worker),
+            since: now,
+            attempt: Cell::new(Attempt::Fine),
+        })
     }
 
     /// The endpoint.
     pub(in crate::proxy) fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.0
+        &self.endpoint
+    }
+
+    /// The endpoint answers for how it ended.
+    pub(in crate::proxy) fn failed(&self) {
+        self.attempt.set(Attempt::Failed);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        let endpoint = &self.endpoint;
         // Either this sees who waits, or who waits sees the place: it fences in between.
-        self.0.live.inflight.fetch_sub(1, Ordering::SeqCst);
-        if self.0.crowd.queued.load(Ordering::SeqCst) > 0 {
-            self.0.crowd.freed.notify_one();
+        endpoint.live.inflight.fetch_sub(1, Ordering::SeqCst);
+        if endpoint.crowd.queued.load(Ordering::SeqCst) > 0 {
+            endpoint.crowd.freed.notify_one();
         }
+        let took_us = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let counter = &self.worker.counter;
+        counter.attempted(endpoint, self.attempt.get(), took_us);
     }
 }

@@ -12,6 +12,7 @@ use smartlink::model::decode::Raw;
 use smartlink::model::keys::{Keys, Object, Parsed};
 use smartlink::model::table::Table;
 use smartlink::proxy::{self, Options, Running};
+use smartlink::stats;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -60,6 +61,8 @@ impl Gateway {
             drain_timeout: Duration::from_secs(1),
         };
         change(&mut options);
+        // Nobody asks what they count.
+        let (counters, _collector) = stats::counters(options.threads.max(1));
         let bound = proxy::bind(options).expect("a free port");
         let address = *bound.addresses().first().expect("one address");
         let table = Arc::new(ArcSwap::new(table));
@@ -69,7 +72,7 @@ impl Gateway {
             epoch: Instant::now(),
             reports,
         };
-        let running = bound.start(&table, &links).expect("threads");
+        let running = bound.start(&table, &links, counters).expect("threads");
         Self {
             address,
             config,

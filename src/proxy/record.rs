@@ -1,0 +1,228 @@
+//! What is known of the request in flight on a connection; at its end it becomes one outcome.
+//!
+//! Invariant: a request whose service is known is counted exactly once, however it ends.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::error::Error;
+use super::worker::Worker;
+use crate::model::table::{Service, Version};
+use crate::stats::{ErrorKind, Outcome, Rejection};
+
+/// The status of a request whose client left before the end of its answer.
+const CLIENT_LEFT: u16 = 499;
+
+/// What a request is counted under.
+#[derive(Debug, Default)]
+enum Under {
+    /// Nothing: its service is not known, or it was counted.
+    #[default]
+    Nothing,
+    /// It ended, or waits, before a version was chosen.
+    Service(Arc<Service>),
+    /// The version that was asked last.
+    Version(Arc<Version>),
+}
+
+/// One request from its head to the end of its answer. A connection has one at a time.
+#[derive(Debug)]
+pub(super) struct Record {
+    started: Cell<Instant>,
+    under: RefCell<Under>,
+    status: Cell<u16>,
+    error: Cell<Option<ErrorKind>>,
+    rejection: Cell<Option<Rejection>>,
+    retries: Cell<u32>,
+    bytes_in: Cell<u64>,
+    bytes_out: Cell<u64>,
+    first_byte: Cell<Option<Instant>>,
+}
+
+impl Record {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            started: Cell::new(now),
+            under: RefCell::default(),
+            status: Cell::new(0),
+            error: Cell::new(None),
+            rejection: Cell::new(None),
+            retries: Cell::new(0),
+            bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+            first_byte: Cell::new(None),
+        }
+    }
+
+    /// A request begins. Nothing is left of the one before.
+    pub(super) fn begin(&self, now: Instant) {
+        self.started.set(now);
+        self.under.take();
+        self.status.set(CLIENT_LEFT);
+        self.error.set(None);
+        self.rejection.set(None);
+        self.retries.set(0);
+        self.bytes_in.set(0);
+        self.bytes_out.set(0);
+        self.first_byte.set(None);
+    }
+
+    /// When it began.
+    pub(super) fn started(&self) -> Instant {
+        self.started.get()
+    }
+
+    /// It is for this service.
+    pub(super) fn of_service(&self, service: &Arc<Service>) {
+        self.under.replace(Under::Service(Arc::clone(service)));
+    }
+
+    /// It was sent, or was to be sent, to this version.
+    pub(super) fn of_version(&self, version: Arc<Version>) {
+        self.under.replace(Under::Version(version));
+    }
+
+    /// Whether it was asked of a version.
+    pub(super) fn has_version(&self) -> bool {
+        matches!(&*self.under.borrow(), Under::Version(_))
+    }
+
+    /// So many attempts were made after the first.
+    pub(super) fn retried(&self, retries: u32) {
+        self.retries.set(retries);
+    }
+
+    /// The head of the upstream's answer came.
+    pub(super) fn first_byte(&self, now: Instant) {
+        self.first_byte.set(Some(now));
+    }
+
+    /// So many bytes of its body came so far.
+    pub(super) fn took(&self, bytes: u64) {
+        self.bytes_in.set(bytes);
+    }
+
+    /// So many more bytes of its answer's body went out.
+    pub(super) fn gave(&self, bytes: usize) {
+        self.bytes_out.set(self.bytes_out.get() + bytes as u64);
+    }
+
+    /// An answer with this status goes out.
+    pub(super) fn answered(&self, status: u16) {
+        self.status.set(status);
+    }
+
+    /// It is answered by this error.
+    pub(super) fn failed(&self, error: &Error) {
+        self.error.set(kind(error));
+        self.rejection.set(rejection(error));
+    }
+
+    /// The answer broke off after its head.
+    pub(super) fn broke(&self, kind: ErrorKind) {
+        if self.error.get().is_none() {
+            self.error.set(Some(kind));
+        }
+    }
+
+    /// The client left before the end of its answer.
+    pub(super) fn left(&self) {
+        if self.error.get().is_none() {
+            self.status.set(CLIENT_LEFT);
+        }
+    }
+
+    /// It is over: counted, where there is something to count it under.
+    pub(super) fn end(&self, worker: &Worker) {
+        let under = self.under.take();
+        if matches!(under, Under::Nothing) {
+            return;
+        }
+        let started = self.started.get();
+        let outcome = Outcome {
+            status: self.status.get(),
+            error: self.error.get(),
+            rejection: self.rejection.get(),
+            retries: self.retries.get(),
+            bytes_in: self.bytes_in.get(),
+            bytes_out: self.bytes_out.get(),
+            total_us: micros(started, Instant::now()),
+            first_byte_us: self.first_byte.get().map(|at| micros(started, at)),
+        };
+        match under {
+            Under::Nothing => {}
+            Under::Service(service) => worker.counter.count_service(&service, &outcome),
+            Under::Version(version) => worker.counter.count_version(&version, &outcome),
+        }
+    }
+}
+
+fn micros(from: Instant, to: Instant) -> u64 {
+    let between = to.saturating_duration_since(from);
+    u64::try_from(between.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What an error counts as; nothing where it is the client's.
+fn kind(error: &Error) -> Option<ErrorKind> {
+    Some(match error {
+        Error::ConnectFailed(_) | Error::UpstreamTimeout("connect_timeout", _) => {
+            ErrorKind::Connect
+        }
+        Error::UpstreamTimeout(..) => ErrorKind::Timeout,
+        Error::UpstreamReset => ErrorKind::Reset,
+        Error::BadResponse | Error::NoEndpoint => ErrorKind::Other,
+        _ => return None,
+    })
+}
+
+fn rejection(error: &Error) -> Option<Rejection> {
+    match error {
+        Error::Overloaded(_) => Some(Rejection::Busy),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn errors_are_counted_by_their_kind() {
+        let second = Duration::from_secs(1);
+        for (error, wanted, turned_away) in [
+            (
+                Error::ConnectFailed(String::new()),
+                Some(ErrorKind::Connect),
+                None,
+            ),
+            (
+                Error::UpstreamTimeout("connect_timeout", second),
+                Some(ErrorKind::Connect),
+                None,
+            ),
+            (
+                Error::UpstreamTimeout("timeout", second),
+                Some(ErrorKind::Timeout),
+                None,
+            ),
+            (
+                Error::UpstreamTimeout("total", second),
+                Some(ErrorKind::Timeout),
+                None,
+            ),
+            (Error::UpstreamReset, Some(ErrorKind::Reset), None),
+            (Error::BadResponse, Some(ErrorKind::Other), None),
+            (Error::NoEndpoint, Some(ErrorKind::Other), None),
+            (Error::Overloaded("queue"), None, Some(Rejection::Busy)),
+            (Error::BodyTooLarge("max_body", 1), None, None),
+            (Error::ClientGone, None, None),
+        ] {
+            assert_eq!(kind(&error), wanted, "{error:?}");
+            assert_eq!(rejection(&error), turned_away, "{error:?}");
+        }
+    }
+}
