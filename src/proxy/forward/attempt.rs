@@ -22,7 +22,7 @@ use crate::proxy::error::Error;
 use crate::proxy::handler::Exchange;
 use crate::proxy::headers::Origin;
 use crate::proxy::upstream::{
-    self, Answer, Asking, Broken, ConnectError, Lease, Patience, SendError,
+    self, Answer, Asking, Broken, ConnectError, InFlight, Lease, Patience, SendError,
 };
 
 /// An attempt that brought no answer.
@@ -74,13 +74,12 @@ impl Journey<'_> {
             pool: endpoint.pool,
             body,
         };
-        let pending = Pending::begin(self, &version, endpoint, since);
+        let pending = Pending::begin(self, &version, &place, since);
         let mut lease = match self.lend(endpoint, settings, patience, since).await {
             Ok(lease) => lease,
             Err((failure, error)) => {
                 if failure.is_some() {
                     pending.failed(Instant::now());
-                    place.failed();
                 }
                 return Err(setback(failure, error, Some(body)));
             }
@@ -100,7 +99,6 @@ impl Journey<'_> {
                 let status = answer.response.status();
                 let seen = if status.is_server_error() {
                     pending.failed(now);
-                    place.failed();
                     Seen::Failed
                 } else {
                     pending.answered(now, sent);
@@ -127,7 +125,6 @@ impl Journey<'_> {
         let meaning = failed.explain(reused, spare, now - sent);
         if let Some(why) = meaning.blame {
             pending.failed(now);
-            place.failed();
             worker.saw(endpoint, settings, (Seen::Failed, now), &why);
         }
         let body = match failed {
@@ -259,7 +256,7 @@ impl Journey<'_> {
 struct Pending<'p> {
     exchange: &'p Exchange,
     version: &'p Arc<Version>,
-    endpoint: &'p Endpoint,
+    place: &'p InFlight,
     since: Instant,
     fate: Option<&'p Fate>,
     over: bool,
@@ -269,15 +266,15 @@ impl<'p> Pending<'p> {
     fn begin(
         journey: &'p Journey<'_>,
         version: &'p Arc<Version>,
-        endpoint: &'p Endpoint,
+        place: &'p InFlight,
         since: Instant,
     ) -> Self {
         let exchange = journey.exchange;
-        least_time::begin(&endpoint.live, exchange.worker.micros(since));
+        least_time::begin(&place.endpoint().live, exchange.worker.micros(since));
         Self {
             exchange,
             version,
-            endpoint,
+            place,
             since,
             fate: journey.fate,
             over: false,
@@ -303,13 +300,14 @@ impl<'p> Pending<'p> {
     fn answered(mut self, now: Instant, sent: Instant) {
         self.over = true;
         let now_us = self.exchange.worker.micros(now);
-        least_time::answered(&self.endpoint.live, now_us, self.own_us(now, sent));
+        least_time::answered(&self.place.endpoint().live, now_us, self.own_us(now, sent));
     }
 
     fn failed(mut self, now: Instant) {
         self.over = true;
+        self.place.failed();
         let (now_us, waited) = self.clock(now);
-        least_time::failed(self.version, &self.endpoint.live, now_us, waited);
+        least_time::failed(self.version, &self.place.endpoint().live, now_us, waited);
     }
 }
 
@@ -317,7 +315,7 @@ impl Drop for Pending<'_> {
     fn drop(&mut self) {
         if !self.over {
             let (now_us, waited) = self.clock(Instant::now());
-            least_time::abandoned(&self.endpoint.live, now_us, waited);
+            least_time::abandoned(&self.place.endpoint().live, now_us, waited);
             let record = &self.exchange.state.record;
             record.of_version(Arc::clone(self.version));
         }
