@@ -281,11 +281,12 @@ async fn begin(
     collector: Collector,
 ) -> Result<(Watcher, Recorder, Option<SocketAddr>), Error> {
     let mut bound = None;
+    let (reader, readers) = recorder::reader();
     if let Some(admin) = options.admin {
         let listener = TcpListener::bind(admin.address)
             .await
             .map_err(|source| admin::Error::Bind(admin.address, source))?;
-        let admin = Admin::try_new(&admin, &listener, &shared)?;
+        let admin = Admin::try_new(&admin, &listener, &shared, reader)?;
         bound = Some(admin.address());
         tokio::spawn(admin::serve(listener, admin));
     }
@@ -294,7 +295,7 @@ async fn begin(
     let instance = options.watcher.instance.clone();
     let publisher = Publisher::new(store.clone(), instance, &shared);
     let ledger = Arc::new(Ledger::connect(&options.stats)?);
-    let recorder = Recorder::new(Arc::clone(&ledger), options.recorder, collector);
+    let recorder = Recorder::new(Arc::clone(&ledger), options.recorder, collector, readers);
     let live = Live::new(ledger, Arc::clone(&shared.table));
     let mut watcher = Watcher::new(store, events, options.watcher, shared);
     watcher.start().await?;

@@ -1,7 +1,8 @@
-//! The admin port: readiness and the JSON API, for people and programs on this machine.
+//! The admin port: readiness, metrics and the JSON API, for people and programs on this machine.
 //!
 //! Invariant: nothing here changes anything, and no answer holds a secret.
 
+mod metrics;
 mod picture;
 
 use std::convert::Infallible;
@@ -15,7 +16,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -24,7 +25,9 @@ use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use self::metrics::{Metrics, Pieces};
 use crate::control::prober::Board;
+use crate::control::recorder::Reader;
 use crate::control::status::Status;
 use crate::control::watcher::Shared;
 use crate::model::table::Table;
@@ -63,11 +66,22 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may live, so that idle ones do not use up the places.
 const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// Everything there is.
+const PATHS: [&str; 6] = [
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/api/v1/table",
+    "/api/v1/health",
+    "/api/v1/errors",
+];
+
 /// What the admin port shows.
 pub struct Admin {
     table: Arc<ArcSwap<Table>>,
     status: Arc<Status>,
     health: Board,
+    metrics: Metrics,
     address: SocketAddr,
     /// SHA-256 of the token: digests are compared, so that timing tells nothing about the token.
     token: Option<[u8; 32]>,
@@ -82,11 +96,12 @@ impl fmt::Debug for Admin {
 }
 
 impl Admin {
-    /// The admin port behind `listener`.
+    /// The admin port behind `listener`; `reader` asks for what was counted.
     pub fn try_new(
         options: &Options,
         listener: &TcpListener,
         shared: &Shared,
+        reader: Reader,
     ) -> Result<Self, Error> {
         let address = listener
             .local_addr()
@@ -99,6 +114,12 @@ impl Admin {
             table: Arc::clone(&shared.table),
             status: Arc::clone(&shared.status),
             health: shared.health.clone(),
+            metrics: Metrics::new(
+                Arc::clone(&shared.table),
+                Arc::clone(&shared.status),
+                shared.health.clone(),
+                reader,
+            ),
             address,
             token,
         })
@@ -110,25 +131,49 @@ impl Admin {
         self.address
     }
 
-    fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    async fn answer(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Response<Either<Full<Bytes>, Pieces>> {
+        if let Some(refusal) = self.refuse_request(method, path, headers) {
+            return refusal.map(Either::Left);
+        }
+        if path != "/metrics" {
+            return self.show(path).map(Either::Left);
+        }
+        match self.metrics.page().await {
+            Some(page) => answer(StatusCode::OK, metrics::KIND, page).map(Either::Right),
+            None => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n").map(Either::Left),
+        }
+    }
+
+    fn refuse_request(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Option<Response<Full<Bytes>>> {
         // Probes come by any name and tell nothing.
         let is_probe = matches!(path, "/healthz" | "/readyz");
         if !is_probe && let Some(refusal) = self.refuse(headers) {
-            return refusal;
+            return Some(refusal);
         }
-        if !matches!(
-            path,
-            "/healthz" | "/readyz" | "/api/v1/table" | "/api/v1/health" | "/api/v1/errors"
-        ) {
-            return text(StatusCode::NOT_FOUND, "not found\n");
+        if !PATHS.contains(&path) {
+            return Some(text(StatusCode::NOT_FOUND, "not found\n"));
         }
         if !matches!(*method, Method::GET | Method::HEAD) {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "want GET or HEAD\n");
             answer
                 .headers_mut()
                 .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return answer;
+            return Some(answer);
         }
+        None
+    }
+
+    fn show(&self, path: &str) -> Response<Full<Bytes>> {
         match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.readiness(),
@@ -217,7 +262,7 @@ fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     answer(
         status,
         "text/plain; charset=utf-8",
-        Bytes::from_static(text.as_bytes()),
+        Full::new(Bytes::from_static(text.as_bytes())),
     )
 }
 
@@ -225,12 +270,12 @@ fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
     answer(
         StatusCode::OK,
         "application/json",
-        format!("{value}\n").into(),
+        Full::new(format!("{value}\n").into()),
     )
 }
 
-fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(body));
+fn answer<B>(status: StatusCode, kind: &'static str, body: B) -> Response<B> {
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -266,8 +311,11 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
 
 async fn serve_connection(stream: TcpStream, admin: Arc<Admin>) {
     let service = service_fn(move |req: Request<Incoming>| {
-        let answer = admin.answer(req.method(), req.uri().path(), req.headers());
-        std::future::ready(Ok::<_, Infallible>(answer))
+        let admin = Arc::clone(&admin);
+        async move {
+            let answer = admin.answer(req.method(), req.uri().path(), req.headers());
+            Ok::<_, Infallible>(answer.await)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,12 +1,19 @@
 //! Who gets what from the admin port.
 
+use futures_util::FutureExt;
+
 use super::*;
+use crate::control::recorder;
 
 fn admin(address: &str, token: Option<&str>) -> Admin {
+    let (table, status): (Arc<ArcSwap<Table>>, Arc<Status>) = <_>::default();
+    let health = Board::new(tokio::time::Instant::now());
+    let (reader, _gone) = recorder::reader();
     Admin {
-        table: Arc::default(),
-        status: Arc::default(),
-        health: Board::new(tokio::time::Instant::now()),
+        metrics: Metrics::new(table.clone(), status.clone(), health.clone(), reader),
+        table,
+        status,
+        health,
         address: address.parse().expect("an address"),
         token: token.map(Sha256::digest).map(Into::into),
     }
@@ -20,7 +27,9 @@ fn status(admin: &Admin, method: &Method, path: &str, headers: &[(&str, &str)]) 
             HeaderValue::from_str(value).expect("a value"),
         );
     }
-    admin.answer(method, path, &map).status().as_u16()
+    let answer = admin.answer(method, path, &map).now_or_never();
+    let answer = answer.expect("nothing is waited for");
+    answer.status().as_u16()
 }
 
 #[test]
@@ -46,6 +55,8 @@ fn only_own_names_are_answered() {
         "127.0.0.1.evil:1",
     ] {
         let got = status(&admin, &Method::GET, "/api/v1/table", &[("host", host)]);
+        assert_eq!(got, 403, "{host}");
+        let got = status(&admin, &Method::GET, "/metrics", &[("host", host)]);
         assert_eq!(got, 403, "{host}");
     }
     let twice = [("host", "localhost"), ("host", "evil.example")];
@@ -73,6 +84,7 @@ fn the_token_is_asked_for() {
     }
     let own = [("host", "localhost")];
     assert_eq!(status(&admin, &Method::GET, "/api/v1/table", &own), 401);
+    assert_eq!(status(&admin, &Method::GET, "/metrics", &own), 401);
     assert_eq!(status(&admin, &Method::GET, "/healthz", &[]), 200);
 }
 
@@ -85,6 +97,8 @@ fn only_reading_is_known() {
     assert_eq!(status(&admin, &Method::DELETE, "/api/v1/table", &host), 405);
     assert_eq!(status(&admin, &Method::GET, "/api/v1/tables", &host), 404);
     assert_eq!(status(&admin, &Method::POST, "/", &host), 404);
+    assert_eq!(status(&admin, &Method::POST, "/metrics", &host), 405);
+    assert_eq!(status(&admin, &Method::GET, "/metrics", &host), 503);
 }
 
 #[test]

@@ -8,13 +8,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::chain;
-use crate::stats::Collector;
 use crate::stats::batch::Cut;
 use crate::stats::journal::{Answer, Journal, Order};
+use crate::stats::{Collector, Series, Sum};
 use crate::store::{Error, Ledger, Terms};
 use crate::telemetry;
 
@@ -34,6 +35,61 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// Between two tries of what Redis refused.
 const REFUSED: Duration = Duration::from_secs(1);
 
+/// Readers that wait for an answer.
+const READERS_MAX: usize = 4;
+
+/// The books at one moment: all that Redis was told, or is about to be.
+#[derive(Clone, Debug)]
+pub struct Books {
+    /// What was counted of each series that has a cell, in parts that add up.
+    pub counted: Vec<(Series, Arc<Sum>)>,
+    /// How telling Redis goes.
+    pub flush: Flush,
+}
+
+/// How telling Redis goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flush {
+    /// Whether the Redis of the counts answers.
+    pub connected: bool,
+    /// The age of the oldest count that Redis does not know.
+    pub lag: Duration,
+    /// Batches that were applied.
+    pub applied: u64,
+    /// Batches that had been applied before their answer was lost.
+    pub known: u64,
+    /// Batches answered by a gap: Redis had lost some before.
+    pub gaps: u64,
+    /// Batches that were refused or not answered; they are sent again.
+    pub failed: u64,
+    /// Batches that Redis lost and that were too old to be told again.
+    pub lost: u64,
+}
+
+/// Asks for the books; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Reader(mpsc::Sender<oneshot::Sender<Books>>);
+
+/// The other end of a `Reader`.
+#[derive(Debug)]
+pub struct Readers(mpsc::Receiver<oneshot::Sender<Books>>);
+
+/// Both ends: for those who ask, and for the recorder.
+#[must_use]
+pub fn reader() -> (Reader, Readers) {
+    let (ask, asked) = mpsc::channel(READERS_MAX);
+    (Reader(ask), Readers(asked))
+}
+
+impl Reader {
+    /// The books as they are now; `None` where the recorder is gone.
+    pub async fn read(&self) -> Option<Books> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(answer).await.ok()?;
+        answered.await.ok()
+    }
+}
+
 /// By what means Redis is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -49,6 +105,8 @@ pub struct Recorder {
     options: Options,
     collector: Collector,
     journal: Journal,
+    readers: Readers,
+    flush: Flush,
     way: Way,
     /// A refusal was told to the log and nothing was accepted since.
     refused: bool,
@@ -60,14 +118,22 @@ pub struct Recorder {
 type Sending = JoinHandle<(Order, Result<Answer, Error>)>;
 
 impl Recorder {
-    /// A recorder that has not begun; `collector` reads what the data plane counts.
+    /// A recorder that has not begun; `collector` reads what the data plane counts, `readers` ask
+    /// for the books.
     #[must_use]
-    pub fn new(ledger: Arc<Ledger>, options: Options, collector: Collector) -> Self {
+    pub fn new(
+        ledger: Arc<Ledger>,
+        options: Options,
+        collector: Collector,
+        readers: Readers,
+    ) -> Self {
         Self {
             ledger,
             options,
             collector,
             journal: Journal::default(),
+            readers,
+            flush: Flush::default(),
             way: Way::Script,
             refused: false,
             wait_until: None,
@@ -85,6 +151,7 @@ impl Recorder {
                 () = &mut stop => break,
                 _ = tick.tick() => self.collect(),
                 (order, told) = ended(&mut sending) => self.answered(&order, told),
+                Some(reader) = self.readers.0.recv() => self.show(reader),
             }
             self.send(&mut sending);
         }
@@ -113,7 +180,25 @@ impl Recorder {
         let journal = &mut self.journal;
         self.collector
             .collect(|series, sum| journal.add(now_ms / 1000, cut, series, sum));
+        journal.collected(now_ms);
         journal.bound(now_ms, cut);
+    }
+
+    /// Shows the books with all that is counted by now.
+    fn show(&mut self, reader: oneshot::Sender<Books>) {
+        self.collect();
+        let oldest_ms = self.journal.oldest_ms();
+        let lag_ms = oldest_ms.map_or(0, |at| self.ledger.now_ms().saturating_sub(at));
+        let books = Books {
+            counted: self.collector.held(),
+            flush: Flush {
+                connected: self.ledger.is_connected(),
+                lag: Duration::from_millis(lag_ms),
+                ..self.flush
+            },
+        };
+        // Whoever asked may have left.
+        drop(reader.send(books));
     }
 
     /// Sends the next batch, where none is on its way.
@@ -147,8 +232,15 @@ impl Recorder {
             Err(error) => return self.failed(&error),
         };
         self.refused = false;
-        if let Answer::Gap(known) = answer {
-            telemetry::stats_gap(known, order.after, self.journal.lost_after(known));
+        match answer {
+            Answer::Applied => self.flush.applied += 1,
+            Answer::Known(_) => self.flush.known += 1,
+            Answer::Gap(known) => {
+                let lost = self.journal.lost_after(known);
+                self.flush.gaps += 1;
+                self.flush.lost += lost;
+                telemetry::stats_gap(known, order.after, lost);
+            }
         }
         let now_ms = self.ledger.now_ms();
         self.journal
@@ -157,6 +249,7 @@ impl Recorder {
 
     /// The same batch is sent again under the same number: it may have been applied.
     fn failed(&mut self, error: &Error) {
+        self.flush.failed += 1;
         // Whoever does not answer is not asked faster than we collect.
         self.wait_until = Some(Instant::now() + self.options.interval.min(REFUSED));
         if !error.is_refused() {

@@ -41,6 +41,7 @@ pub struct Standing {
 pub struct Status {
     notified: AtomicBool,
     proof_ms: AtomicU64,
+    applied_ms: AtomicU64,
     connected: AtomicBool,
     vanished: AtomicBool,
     draining: AtomicBool,
@@ -63,6 +64,12 @@ impl Status {
     #[must_use]
     pub fn proof_ms(&self) -> u64 {
         self.proof_ms.load(Ordering::Relaxed)
+    }
+
+    /// When the table in force was applied, in Unix milliseconds; 0 is never.
+    #[must_use]
+    pub fn applied_ms(&self) -> u64 {
+        self.applied_ms.load(Ordering::Relaxed)
     }
 
     /// Whether Redis answers.
@@ -111,6 +118,10 @@ impl Status {
 
     pub(super) fn set_proof_ms(&self, at: u64) {
         self.proof_ms.store(at, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_applied_ms(&self, at: u64) {
+        self.applied_ms.store(at, Ordering::Relaxed);
     }
 
     pub(super) fn set_connected(&self, connected: bool) {

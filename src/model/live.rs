@@ -51,6 +51,8 @@ pub struct Condition {
     pub failures: AtomicU32,
     /// How often in a row it was ejected.
     pub ejections: AtomicU32,
+    /// How often it was ejected at all.
+    pub ejected: AtomicU32,
     /// When, in milliseconds, an answer last proved it healthy.
     pub proven_ms: AtomicU64,
 }

@@ -1,5 +1,6 @@
 //! The side that reads the cells: what was counted since it read last.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -20,8 +21,10 @@ struct Source {
     tally: Arc<Tally>,
     /// The turn at which it was read last.
     turn: u64,
-    /// What was read then.
-    read: Sum,
+    /// What was read then; shared with whoever shows it.
+    read: Arc<Sum>,
+    /// What cells of the same series held that are gone.
+    inherited: Arc<Sum>,
 }
 
 impl Source {
@@ -33,8 +36,14 @@ impl Source {
         let now = Sum::of(&self.tally);
         let difference = now.since(&self.read);
         self.turn = turn;
-        self.read = now;
+        self.read = Arc::new(now);
         (!difference.is_empty()).then_some(difference)
+    }
+
+    fn held(&self) -> Sum {
+        let mut held = Sum::clone(&self.read);
+        held.add(&self.inherited);
+        held
     }
 }
 
@@ -56,17 +65,50 @@ impl Collector {
                 series,
                 tally,
                 turn: 0,
-                read: Sum::default(),
+                read: Arc::default(),
+                inherited: Arc::default(),
             });
         self.sources.extend(born);
+        let mut gone = Vec::new();
         self.sources.retain_mut(|source| {
             // Asked before reading: who is alone now has nobody who could still write.
             let alone = Arc::get_mut(&mut source.tally).is_some();
             if let Some(difference) = source.difference() {
                 take(&source.series, &difference);
             }
+            if alone {
+                gone.push((source.series.clone(), source.held()));
+            }
             !alone
         });
+        if !gone.is_empty() {
+            self.bequeath(gone);
+        }
+    }
+
+    /// What cells held that are gone goes to another cell of their series, where there is one: the
+    /// other threads', or that of a version which came back before its last request had ended.
+    fn bequeath(&mut self, gone: Vec<(Series, Sum)>) {
+        let sources = self.sources.iter_mut();
+        let mut heirs: HashMap<Series, &mut Source> = sources
+            .map(|source| (source.series.clone(), source))
+            .collect();
+        for (series, held) in gone {
+            if let Some(heir) = heirs.get_mut(&series) {
+                Arc::make_mut(&mut heir.inherited).add(&held);
+            }
+        }
+    }
+
+    /// All that was handed over of series that have a cell, in parts that add up; a series may be
+    /// named more than once. Never less than before for as long as a series has a cell.
+    #[must_use]
+    pub fn held(&self) -> Vec<(Series, Arc<Sum>)> {
+        let parts = self.sources.iter().flat_map(|source| {
+            let parts = [&source.read, &source.inherited];
+            parts.map(|part| (source.series.clone(), Arc::clone(part)))
+        });
+        parts.filter(|(_, part)| !part.is_empty()).collect()
     }
 
     /// How many cells are read.
@@ -204,6 +246,36 @@ mod tests {
             [("a:candidate", 3)].into()
         );
         assert_eq!(collector.cells(), 0, "flushed once more, then forgotten");
+    }
+
+    #[test]
+    fn what_is_held_is_all_that_was_handed_over_and_never_shrinks() {
+        let mut site = Site::new();
+        site.set("endpoints:a", &[("http://h:1/", "base")]);
+        let (counters, mut collector) = counters(2);
+        let old = site.service("a");
+        count(&counters[0], &old, 0, 5);
+        count(&counters[1], &old, 0, 1);
+        let held = |collector: &mut Collector| {
+            drop(gather(collector));
+            let parts = collector.held();
+            let counts = parts.iter().map(|(_, sum)| sum.scalar(Scalar::Requests));
+            counts.sum::<u64>()
+        };
+        assert_eq!(held(&mut collector), 6);
+        // It goes and comes back while a request is still running.
+        site.set("endpoints:a", &[]);
+        site.set("endpoints:a", &[("http://h:1/", "base")]);
+        let new = site.service("a");
+        count(&counters[0], &new, 0, 2);
+        assert_eq!(held(&mut collector), 8);
+        count(&counters[0], &old, 0, 1);
+        drop(old);
+        assert_eq!(held(&mut collector), 9);
+        assert_eq!(collector.cells(), 1);
+        drop(new);
+        drop(site);
+        assert_eq!(held(&mut collector), 0);
     }
 
     #[test]

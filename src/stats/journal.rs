@@ -44,6 +44,8 @@ pub struct Order {
 struct Numbered {
     number: u64,
     batch: Arc<Batch>,
+    /// When the oldest of its counts was collected.
+    since_ms: Option<u64>,
     /// When it was last acknowledged.
     acknowledged_ms: u64,
 }
@@ -53,6 +55,8 @@ struct Numbered {
 pub struct Journal {
     /// Not numbered yet.
     waiting: Batch,
+    /// When the oldest count of those was collected.
+    waiting_since_ms: Option<u64>,
     /// Numbered ones in order; those up to `known` are acknowledged.
     ring: VecDeque<Numbered>,
     /// Hashes in the acknowledged ones.
@@ -65,6 +69,21 @@ impl Journal {
     /// Adds what was counted in this second.
     pub fn add(&mut self, second: u64, cut: Cut, series: &Series, sum: &Sum) {
         self.waiting.add(second, cut, series, sum);
+    }
+
+    /// Takes note that what was added since the last time was collected now.
+    pub fn collected(&mut self, now_ms: u64) {
+        if !self.waiting.is_empty() {
+            self.waiting_since_ms.get_or_insert(now_ms);
+        }
+    }
+
+    /// When the oldest count was collected that Redis does not know; `None` where it knows all.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<u64> {
+        let unknown = self.ring.iter().filter(|batch| batch.number > self.known);
+        let numbered = unknown.filter_map(|batch| batch.since_ms).min();
+        numbered.into_iter().chain(self.waiting_since_ms).min()
     }
 
     /// Lets go of what is too old or too much; no count that Redis does not know yet is lost.
@@ -86,8 +105,12 @@ impl Journal {
             self.ring.push_back(Numbered {
                 number: self.last,
                 batch: Arc::new(self.waiting.split_off(CALL_MAX)),
+                since_ms: self.waiting_since_ms,
                 acknowledged_ms: 0,
             });
+            if self.waiting.is_empty() {
+                self.waiting_since_ms = None;
+            }
         }
         let next = self.ring.iter().find(|batch| batch.number > self.known)?;
         Some(Order {
@@ -281,6 +304,30 @@ mod tests {
             journal.answered(&order, answer, 100_000, CUT);
         }
         assert_eq!(redis.requests, 61);
+    }
+
+    #[test]
+    fn the_oldest_count_that_redis_does_not_know_is_known() {
+        let mut journal = Journal::default();
+        let mut redis = Redis::default();
+        let add = |journal: &mut Journal, now_ms| {
+            journal.add(now_ms / 1000, CUT, &series(), &one());
+            journal.collected(now_ms);
+        };
+        journal.collected(500);
+        assert_eq!(journal.oldest_ms(), None);
+        add(&mut journal, 1_000);
+        add(&mut journal, 1_100);
+        let order = journal.next_order().expect("there is something to tell");
+        add(&mut journal, 1_200);
+        assert_eq!(journal.oldest_ms(), Some(1_000));
+        let answer = redis.apply(&order);
+        journal.answered(&order, answer, 1_300, CUT);
+        assert_eq!(journal.oldest_ms(), Some(1_200));
+        let order = journal.next_order().expect("there is something to tell");
+        let answer = redis.apply(&order);
+        journal.answered(&order, answer, 1_400, CUT);
+        assert_eq!(journal.oldest_ms(), None);
     }
 
     #[test]

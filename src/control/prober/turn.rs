@@ -115,6 +115,10 @@ impl Work {
     fn turned(&mut self, id: Id, seat: &Seat, now: Health, why: &str) {
         self.roster.told(id, now);
         self.schedule(id, seat);
+        if now.state == State::Ejected {
+            let ejected = &seat.endpoint.live.condition.ejected;
+            ejected.fetch_add(1, Ordering::Relaxed);
+        }
         self.tell(seat, now.state, why);
         self.prober.board.turned(id, &seat.service.name, why);
         self.relieve(&seat.service);

@@ -35,6 +35,7 @@ impl Watcher {
         if let Some(table) = applied.table {
             let revision = table.revision;
             self.shared.table.store(table);
+            self.shared.status.set_applied_ms(now_ms());
             self.shared.revision.send_replace(revision);
             telemetry::config_applied(revision, &applied.changed);
             let mut note = self.note("config_applied");

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod control;
 pub mod crowd;
+pub mod exposition;
 pub mod faulty;
 pub mod gateway;
 pub mod load;

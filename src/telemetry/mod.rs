@@ -2,6 +2,8 @@
 //!
 //! A change of the table is logged at info, a config error at warn, a single request at debug.
 
+pub mod metrics;
+
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 
