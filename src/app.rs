@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::admin::{self, Admin};
+use crate::control::alerter::{self, Alerter, Secrets};
 use crate::control::live::Live;
 use crate::control::outbox::Outbox;
 use crate::control::prober::{self, Board, Prober, Publisher};
@@ -45,6 +46,8 @@ pub struct Options {
     pub reconcile: Duration,
     /// The snapshot file, where one is kept.
     pub snapshot: Option<PathBuf>,
+    /// Where the secrets of alerts are.
+    pub secrets: Secrets,
 }
 
 /// The whole gateway.
@@ -83,6 +86,7 @@ impl App {
             recorder: options.recorder,
             threads,
             admin: options.admin,
+            secrets: options.secrets,
         })?;
         Ok(Bound {
             public,
@@ -131,6 +135,8 @@ pub struct ControlOptions {
     pub watcher: watcher::Options,
     /// The admin port, where there is one.
     pub admin: Option<admin::Options>,
+    /// Where the secrets of alerts are.
+    pub secrets: Secrets,
 }
 
 /// Why the control plane cannot start.
@@ -296,11 +302,18 @@ async fn begin(
     let publisher = Publisher::new(store.clone(), instance, &shared);
     let ledger = Arc::new(Ledger::connect(&options.stats)?);
     let recorder = Recorder::new(Arc::clone(&ledger), options.recorder, collector, readers);
-    let live = Live::new(ledger, Arc::clone(&shared.table));
+    let live = Live::new(Arc::clone(&ledger), Arc::clone(&shared.table));
+    let alerts = alerter::Options {
+        instance: options.watcher.instance.clone(),
+        place: options.store.shown(),
+        secrets: options.secrets,
+    };
+    let alerter = Alerter::new(store.clone(), ledger, alerts, &shared);
     let mut watcher = Watcher::new(store, events, options.watcher, shared);
     watcher.start().await?;
     tokio::task::spawn_local(prober.run());
     tokio::spawn(publisher.run());
     tokio::spawn(live.run());
+    tokio::task::spawn_local(alerter.run());
     Ok((watcher, recorder, bound))
 }

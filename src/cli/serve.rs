@@ -65,6 +65,7 @@ pub(super) fn options(serve: &settings::Serve) -> app::Options {
         },
         reconcile: serve.reconcile,
         snapshot: serve.snapshot.as_option().cloned(),
+        secrets: settings::secret,
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::decode::{Decoded, Decoder, Fields, Wanted};
 use super::endpoint::Target;
 use super::settings::Limit;
@@ -54,7 +56,8 @@ pub enum Format {
 }
 
 /// What is told: the same names as those of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// An endpoint went down.
     EndpointDown,
@@ -104,6 +107,64 @@ const KINDS: &[(&str, Kind)] = &[
     ("redis_lost", Kind::RedisLost),
     ("shadow_dropped", Kind::ShadowDropped),
 ];
+
+impl Alert {
+    /// Whether it tells of this kind, and of this service; what is about no service is told to all.
+    #[must_use]
+    pub fn covers(&self, kind: Kind, service: &str) -> bool {
+        let named = |glob: &str| matches(glob.as_bytes(), service.as_bytes());
+        self.on.contains(&kind)
+            && (kind != Kind::Latency || self.latency_p99.is_some())
+            && (service.is_empty() || self.services.iter().any(|glob| named(glob)))
+    }
+}
+
+/// Whether a text is what a glob describes, in which `*` stands for any run of characters.
+fn matches(glob: &[u8], text: &[u8]) -> bool {
+    let (mut glob_at, mut text_at) = (0, 0);
+    // Where the last star stands, and how much of the text it took so far.
+    let mut star = None;
+    while let Some(byte) = text.get(text_at) {
+        match glob.get(glob_at) {
+            Some(b'*') => {
+                star = Some((glob_at, text_at));
+                glob_at += 1;
+            }
+            Some(same) if same == byte => {
+                glob_at += 1;
+                text_at += 1;
+            }
+            _ => {
+                let Some((at, taken)) = star else {
+                    return false;
+                };
+                star = Some((at, taken + 1));
+                glob_at = at + 1;
+                text_at = taken + 1;
+            }
+        }
+    }
+    glob.get(glob_at..)
+        .unwrap_or_default()
+        .iter()
+        .all(|rest| *rest == b'*')
+}
+
+impl Kind {
+    /// The kind of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let known = KINDS.iter().find(|(known, _)| *known == name);
+        known.map(|(_, kind)| *kind)
+    }
+
+    /// Its name, as in `on` and in events.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        let known = KINDS.iter().find(|(_, kind)| *kind == self);
+        known.map_or("", |(name, _)| name)
+    }
+}
 
 /// Decodes `alert:<id>`.
 #[must_use]
@@ -170,4 +231,30 @@ fn mail_address(text: &str) -> Result<Box<str>, Wanted> {
         Some(text.into())
     };
     parse().ok_or_else(|| "a mail address such as ops@example.com".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn a_star_stands_for_any_run() {
+        for (glob, text, wanted) in [
+            ("*", "ner", true),
+            ("ner-*", "ner-v2", true),
+            ("ner-*", "ner", false),
+            ("*-v2", "ner-v1-v2", true),
+            ("n*r*2", "ner-v2", true),
+            ("n*r*3", "ner-v2", false),
+            ("ner", "ner", true),
+            ("ner", "nerd", false),
+            ("", "", true),
+        ] {
+            assert_eq!(
+                matches(glob.as_bytes(), text.as_bytes()),
+                wanted,
+                "{glob} {text}"
+            );
+        }
+    }
 }

@@ -190,6 +190,12 @@ impl Keys {
         format!("{}health:{service}", self.prefix)
     }
 
+    /// What the keys of `health` begin with.
+    #[must_use]
+    pub fn health_prefix(&self) -> String {
+        format!("{}health:", self.prefix)
+    }
+
     /// Running totals of a version; without one, of requests that ended before it was chosen.
     #[must_use]
     pub fn stats(&self, service: &Name, version: Option<&Name>) -> String {

@@ -2,13 +2,14 @@
 //!
 //! Invariant: a table is never changed; the next one shares all parts that stayed the same.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use crossbeam_utils::CachePadded;
 use http::HeaderValue;
 
+use super::alert::Alert;
 use super::count::{Cells, Tally};
 use super::endpoint::EndpointSpec;
 use super::hash::TextHasher;
@@ -33,6 +34,8 @@ pub struct Table {
     pub services: Services,
     /// Routes in order of precedence.
     pub routes: Arc<RouteIndex>,
+    /// Who is told when something is wrong, by id.
+    pub alerts: Arc<Alerts>,
     /// The settings of `defaults`, for requests before their service is known.
     pub defaults: Arc<Effective>,
     /// Why no name at all can be served (503 `misconfigured`): bad `defaults` without a last good
@@ -49,6 +52,7 @@ impl Default for Table {
             digest: "".into(),
             services: Services::default(),
             routes: Arc::default(),
+            alerts: Arc::default(),
             defaults: Arc::new(Effective::merge(
                 &super::settings::Settings::default(),
                 &super::settings::Settings::default(),
@@ -58,6 +62,9 @@ impl Default for Table {
         }
     }
 }
+
+/// Alerts by id.
+pub type Alerts = BTreeMap<Name, Arc<Alert>>;
 
 /// One service, ready to be asked.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
-//! Decisions on the request path, one question a file.
+//! Decisions, one question a file: on the request path, and when somebody is told (`alert`).
 //!
 //! Invariant: values in, an answer out; no clock, no socket, no random source of its own.
 
+pub mod alert;
 pub mod balance;
 pub mod client;
 pub mod health;

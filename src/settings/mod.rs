@@ -395,6 +395,19 @@ fn add_credentials(redis: &mut Redis) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The secret of an alert: the text of the variable of that name, or of the file that the variable
+/// `<name>_FILE` names, without the line's end.
+#[must_use]
+pub fn secret(name: &str) -> Option<String> {
+    if let Some(text) = variable(name).ok().flatten() {
+        return Some(text);
+    }
+    let path = variable(&format!("{name}_FILE")).ok().flatten()?;
+    let text = std::fs::read_to_string(path).ok()?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
 /// A variable's text; an empty one counts as absent.
 fn variable(name: &str) -> Result<Option<String>, Refusal> {
     match std::env::var(name) {

@@ -57,6 +57,30 @@ impl Fine {
     pub fn requests(&self) -> u64 {
         self.latency.values().sum()
     }
+
+    /// How many of them failed.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// How many of them took longer than so many microseconds, as far as buckets tell.
+    #[must_use]
+    pub fn slower_than(&self, us: u64) -> u64 {
+        let limit = narrow(histogram::bucket(us));
+        self.latency
+            .range(limit..)
+            .skip_while(|(bucket, _)| **bucket == limit)
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    /// The `q` quantile of response times in microseconds; none without requests.
+    #[must_use]
+    pub fn quantile_us(&self, q: f64) -> Option<f64> {
+        let latency: Vec<(u16, u64)> = self.latency.iter().map(|(b, n)| (*b, *n)).collect();
+        histogram::quantile(&latency, q)
+    }
 }
 
 fn narrow(bucket: usize) -> u16 {
@@ -175,9 +199,8 @@ pub fn fields(gauge: &Gauge, counted: &BTreeMap<String, Fine>) -> Vec<(String, S
         let mut field = |name: &str, value| fields.push((format!("{version}.{name}"), value));
         field("rps", decimal(requests / SECONDS as f64));
         field("error_rate", decimal(error_rate));
-        let latency: Vec<(u16, u64)> = fine.latency.iter().map(|(b, n)| (*b, *n)).collect();
         for (name, q) in [("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99)] {
-            if let Some(us) = histogram::quantile(&latency, q) {
+            if let Some(us) = fine.quantile_us(q) {
                 field(name, decimal(us / 1000.0));
             }
         }

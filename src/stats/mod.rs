@@ -13,6 +13,7 @@ pub mod histogram;
 pub mod journal;
 pub mod live;
 mod outcome;
+pub mod past;
 mod sum;
 pub mod track;
 

@@ -9,7 +9,7 @@ use fred::types::{Expiration, SetOptions, Value};
 
 use super::{Error, Ledger};
 use crate::model::name::{Name, ServiceName, VersionName};
-use crate::stats::live::{Fine, Gauge};
+use crate::stats::live::{EndpointGauge, Fine, Gauge};
 
 /// A lease that is not renewed for this long goes to another gateway.
 const LEASE_MS: i64 = 3_000;
@@ -178,6 +178,18 @@ impl Ledger {
             }
         }
         Ok(hashes)
+    }
+
+    /// What is live of the endpoints of a service, all gateways together, as it was last written.
+    pub async fn live_endpoints(
+        &self,
+        service: &ServiceName,
+    ) -> Result<HashMap<String, EndpointGauge>, Error> {
+        let hashes = self.hashes(&[self.keys().live_endpoints(service)]).await?;
+        let endpoints = hashes.into_iter().flatten();
+        Ok(endpoints
+            .filter_map(|(url, json)| Some((url, serde_json::from_str(&json).ok()?)))
+            .collect())
     }
 
     /// Writes the live hashes of these services anew, each whole: what is in them no more is gone.

@@ -5,6 +5,7 @@
 //!
 //! Invariant: nothing here waits longer than its time-out.
 
+mod alerts;
 mod health;
 mod hearing;
 mod ledger;
@@ -26,6 +27,7 @@ use fred::types::config::{
 };
 use fred::types::scripts::Script;
 
+pub use alerts::{EVENTS_AT_ONCE, LEASE as ALERTS_LEASE, LeadOrder, Led, StreamEntry};
 pub use health::{EndpointHealth, Merged, ServiceHealth};
 pub use hearing::{Change, Event, Events};
 pub use ledger::{Ledger, Terms};
@@ -178,6 +180,7 @@ struct Scripts {
     beat: Script,
     publish_changes: Script,
     merge_health: Script,
+    lead_alerts: Script,
 }
 
 impl std::fmt::Debug for Store {
@@ -209,6 +212,7 @@ impl Store {
                 beat: Script::from_lua(include_str!("../../lua/beat.lua")),
                 publish_changes: Script::from_lua(include_str!("../../lua/publish_changes.lua")),
                 merge_health: Script::from_lua(include_str!("../../lua/merge_health.lua")),
+                lead_alerts: Script::from_lua(include_str!("../../lua/lead_alerts.lua")),
             }),
         };
         let events = hearing::listen(&store, hearing);

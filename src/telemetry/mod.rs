@@ -160,6 +160,26 @@ pub fn stats_unsaid() {
     error!("the last counts could not be told");
 }
 
+/// A receiver took the message about an incident.
+pub fn alert_sent(alert: &str, kind: &str, service: &str, state: &str) {
+    info!(alert, kind, service, state, "alert sent");
+}
+
+/// A receiver did not take a message; it is tried again.
+pub fn alert_failed(alert: &str, attempts: u32, why: &str) {
+    warn!(alert, attempts, why, "alert not sent");
+}
+
+/// A receiver did not take a message however often it was tried; nobody hears of it.
+pub fn alert_lost(alert: &str, attempts: u32, why: &str) {
+    error!(alert, attempts, why, "alert lost");
+}
+
+/// This gateway sends the alerts of all from now on.
+pub fn alerts_led() {
+    info!("this gateway sends alerts");
+}
+
 /// The snapshot file cannot be read or written; what is in force stays in force.
 pub fn snapshot_failed(why: &str) {
     warn!(why, "snapshot failed");

@@ -14,7 +14,7 @@ use crate::model::hash::mix;
 use crate::model::keys::{Object, first_digits};
 use crate::model::name::{Name, VersionName};
 use crate::model::settings::{Effective, Settings};
-use crate::model::table::{Service, Services, Table};
+use crate::model::table::{Alerts, Service, Services, Table};
 use crate::model::weights::Weights;
 
 /// The settings of all services, in force.
@@ -57,6 +57,7 @@ impl Config {
         let settled = self.settle_services(defaults_changed, &mut batch);
         let routes = self.settle_routes(&settled, &mut batch);
         self.settle_marks(&mut batch);
+        let alerts = self.settle_alerts(&batch);
         let mut applied = Applied::default();
         self.settle_errors(&batch, &mut applied);
         let loaded = batch.load || self.table.loaded;
@@ -71,6 +72,7 @@ impl Config {
                 digest: format!("{:032x}", self.digest).into(),
                 services: settled.services,
                 routes: routes.map_or_else(|| Arc::clone(&self.table.routes), Arc::new),
+                alerts: alerts.unwrap_or_else(|| Arc::clone(&self.table.alerts)),
                 defaults: Arc::clone(&self.defaults.effective),
                 defaults_misconfigured: self.defaults.misconfigured.clone(),
                 loaded,
@@ -231,6 +233,19 @@ impl Config {
                 batch.changed.insert(object.clone());
             }
         }
+    }
+
+    /// The alerts in force, where any of them is another one.
+    fn settle_alerts(&self, batch: &Batch) -> Option<Arc<Alerts>> {
+        let altered = |object: &Object| matches!(object, Object::Alert(_));
+        batch.changed.iter().find(|object| altered(object))?;
+        let alerts = self.slots.iter().filter_map(|(object, slot)| {
+            let (Object::Alert(id), Some(Content::Alert(alert))) = (object, slot.in_force()) else {
+                return None;
+            };
+            Some((id.clone(), Arc::clone(alert)))
+        });
+        Some(Arc::new(alerts.collect()))
     }
 
     fn settle_errors(&mut self, batch: &Batch, applied: &mut Applied) {

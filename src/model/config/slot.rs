@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::model::alert::Alert;
 use crate::model::decode::{ConfigError, Fields, Raw};
 use crate::model::endpoint::Endpoints;
 use crate::model::keys::{Keys, Object};
@@ -74,6 +75,7 @@ pub(super) enum Content {
     Endpoints(Endpoints),
     Weights(Weights),
     Route(Arc<Route>),
+    Alert(Arc<Alert>),
     Other,
 }
 
@@ -281,11 +283,10 @@ impl From<Value> for Content {
             Value::Endpoints(endpoints) => Self::Endpoints(endpoints),
             Value::Weights(weights) => Self::Weights(weights),
             Value::Route(route) => Self::Route(Arc::new(route)),
-            Value::Token(_)
-            | Value::Issuer(_)
-            | Value::Shadow(_)
-            | Value::Rollout(_)
-            | Value::Alert(_) => Self::Other,
+            Value::Alert(alert) => Self::Alert(Arc::new(alert)),
+            Value::Token(_) | Value::Issuer(_) | Value::Shadow(_) | Value::Rollout(_) => {
+                Self::Other
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod faulty;
 pub mod gateway;
 pub mod load;
 pub mod port;
+pub mod receiver;
 pub mod redis;
 pub mod scene;
 pub mod secure;

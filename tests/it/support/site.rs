@@ -55,6 +55,7 @@ pub fn options(redis: &Redis) -> app::Options {
         recorder: super::control::recorder(),
         reconcile: secs(5),
         snapshot: None,
+        secrets: super::control::secrets,
     }
 }
 
