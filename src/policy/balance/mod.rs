@@ -90,6 +90,9 @@ pub fn pick<'v>(version: &'v Version, ask: &Ask<'_>) -> Picked<'v> {
     let Some(first) = endpoints.first() else {
         return Picked::Nobody;
     };
+    if endpoints.len() == 1 {
+        return pick_only(first, ask);
+    }
     if endpoints.len() > FEW {
         return pick_of_many(version, ask);
     }
@@ -111,6 +114,17 @@ pub fn pick<'v>(version: &'v Version, ask: &Ask<'_>) -> Picked<'v> {
         version,
         ask,
     )
+}
+
+/// The same where there is nobody to compare with, which goes for most versions.
+fn pick_only<'v>(only: &'v Arc<Endpoint>, ask: &Ask<'_>) -> Picked<'v> {
+    if rank(only, only.live.condition.health()).is_none() || ask.tried.contains(&only.pool) {
+        Picked::Nobody
+    } else if has_room(only) {
+        Picked::Endpoint(only)
+    } else {
+        Picked::Full
+    }
 }
 
 /// The same for a pool too large for the stack.
