@@ -46,6 +46,8 @@ pub struct Target {
     pub tls: bool,
     /// Host name or address, as written, IPv6 without brackets.
     pub host: Box<str>,
+    /// Whether the host is an address, so that there is no name to look up.
+    pub is_address: bool,
     /// Port, 80 or 443 where the URL names none.
     pub port: u16,
     /// The `host[:port]` of the URL, as `Host` header.

@@ -110,6 +110,7 @@ fn split_url(text: &str) -> Option<(Target, &str)> {
     let target = Target {
         tls,
         host: host.into(),
+        is_address: host.parse::<IpAddr>().is_ok(),
         port: port.unwrap_or(if tls { 443 } else { 80 }),
         authority: authority.into(),
         path: "/".into(),

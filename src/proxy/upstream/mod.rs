@@ -102,7 +102,12 @@ pub(super) async fn lend(
     patience: Patience,
 ) -> Result<Lease, ConnectError> {
     let worker = Rc::clone(worker);
-    let addresses = resolve::current(&worker, &endpoint.spec.target.host);
+    let target = &endpoint.spec.target;
+    let addresses = if target.is_address {
+        None
+    } else {
+        resolve::current(&worker, &target.host)
+    };
     let (pool, now_ms) = (endpoint.pool, worker.now_ms());
     let kept = (worker.pools).take(pool, now_ms, patience, addresses.as_deref());
     let (link, reused) = match kept.await {

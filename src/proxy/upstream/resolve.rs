@@ -35,18 +35,9 @@ fn literal(host: &str) -> Option<IpAddr> {
     may_be.then(|| host.parse().ok()).flatten()
 }
 
-/// Whether a host cannot be a name: digits and dots, or an address of IPv6.
-fn is_number(host: &str) -> bool {
-    let mut bytes = host.bytes();
-    bytes.all(|b| b.is_ascii_digit() || b == b'.') || host.contains(':')
-}
-
-/// The addresses a name has now, as far as they are known; `None` for literal addresses. An old
-/// answer is asked for again in the background.
+/// The addresses a name has now, as far as they are known. An old answer is asked for again in the
+/// background.
 pub(super) fn current(worker: &Rc<Worker>, host: &str) -> Option<Rc<[IpAddr]>> {
-    if is_number(host) {
-        return None;
-    }
     let (addresses, stale) = worker.names.known(host, worker.now_ms())?;
     if stale {
         let (worker, host) = (Rc::clone(worker), host.to_owned());
