@@ -374,12 +374,12 @@ impl Upstream {
         let Some(service) = service.filter(|_| self.terms.good) else {
             return;
         };
-        let now = Instant::now();
+        let now_us = worker.now_us();
         let mut versions = service.versions.iter();
         if let Some(version) = versions.find(|version| version.name == endpoint.spec.version) {
-            least_time::broke(version, &endpoint.live, worker.micros(now));
+            least_time::broke(version, &endpoint.live, now_us);
         }
-        worker.saw(endpoint, &service.settings, (Seen::Failed, now), why);
+        worker.saw(endpoint, &service.settings, (Seen::Failed, now_us), why);
     }
 
     /// The answer came whole.

@@ -16,15 +16,14 @@ use http::request::Parts;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use super::body::{Fate, SendBody, Stream, read_failure};
-use super::cors;
 use super::error::Error;
 use super::forward::{self, Call};
 use super::handler::{Exchange, Failure, Outcome, admit};
 use super::keys::Keys;
 use super::worker::Held;
+use super::{cors, micros};
 use crate::policy::scan::{self, ScanError, Scanner};
 
 /// Up to this a body is read whole before anything is sent.
@@ -217,7 +216,8 @@ async fn frame(
         return Ok(frame);
     }
     let stall = exchange.table.defaults.stall;
-    let come = exchange.state.before(Instant::now() + stall, frame).await;
+    let until_us = exchange.worker.now_us() + micros(stall);
+    let come = exchange.state.before(until_us, frame).await;
     come.ok_or(Error::BodyStalled(stall))
 }
 

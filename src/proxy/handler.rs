@@ -127,7 +127,7 @@ struct Handling(Option<Rc<State>>);
 
 impl Handling {
     fn begin(state: &Rc<State>) -> Self {
-        state.record.begin(Instant::now());
+        state.record.begin(&state.worker);
         Self(Some(Rc::clone(state)))
     }
 

@@ -38,7 +38,9 @@ pub(super) struct Record {
     retries: Cell<u32>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
-    first_byte: Cell<Option<Instant>>,
+    /// On the worker's clock, in microseconds.
+    started_us: Cell<u64>,
+    first_byte_us: Cell<Option<u64>>,
 }
 
 impl Record {
@@ -52,13 +54,16 @@ impl Record {
             retries: Cell::new(0),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
-            first_byte: Cell::new(None),
+            started_us: Cell::new(0),
+            first_byte_us: Cell::new(None),
         }
     }
 
     /// A request begins. Nothing is left of the one before.
-    pub(super) fn begin(&self, now: Instant) {
+    pub(super) fn begin(&self, worker: &Worker) {
+        let now = Instant::now();
         self.started.set(now);
+        self.started_us.set(worker.micros(now));
         self.under.take();
         self.status.set(CLIENT_LEFT);
         self.error.set(None);
@@ -66,12 +71,17 @@ impl Record {
         self.retries.set(0);
         self.bytes_in.set(0);
         self.bytes_out.set(0);
-        self.first_byte.set(None);
+        self.first_byte_us.set(None);
     }
 
     /// When it began.
     pub(super) fn started(&self) -> Instant {
         self.started.get()
+    }
+
+    /// The same in microseconds.
+    pub(super) fn started_us(&self) -> u64 {
+        self.started_us.get()
     }
 
     /// It is for this service.
@@ -95,8 +105,8 @@ impl Record {
     }
 
     /// The head of the upstream's answer came.
-    pub(super) fn first_byte(&self, now: Instant) {
-        self.first_byte.set(Some(now));
+    pub(super) fn first_byte(&self, now_us: u64) {
+        self.first_byte_us.set(Some(now_us));
     }
 
     /// So many bytes of its body came so far.
@@ -140,7 +150,7 @@ impl Record {
         if matches!(under, Under::Nothing) {
             return;
         }
-        let started = self.started.get();
+        let started_us = self.started_us.get();
         let outcome = Outcome {
             status: self.status.get(),
             error: self.error.get(),
@@ -148,8 +158,8 @@ impl Record {
             retries: self.retries.get(),
             bytes_in: self.bytes_in.get(),
             bytes_out: self.bytes_out.get(),
-            total_us: micros(started, Instant::now()),
-            first_byte_us: self.first_byte.get().map(|at| micros(started, at)),
+            total_us: worker.now_us() - started_us,
+            first_byte_us: self.first_byte_us.get().map(|at_us| at_us - started_us),
         };
         match under {
             Under::Nothing => {}
@@ -157,11 +167,6 @@ impl Record {
             Under::Version(version) => worker.counter.count_version(&version, &outcome),
         }
     }
-}
-
-fn micros(from: Instant, to: Instant) -> u64 {
-    let between = to.saturating_duration_since(from);
-    u64::try_from(between.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What an error counts as; nothing where it is the client's.

@@ -227,16 +227,18 @@ impl State {
         }
     }
 
-    /// What `work` comes to, or `None` when it is not done at `deadline`. Far deadlines are
-    /// watched by the sweep, so that a request pays for no timer; near ones by a timer.
+    /// What `work` comes to, or `None` when it is not done at `deadline_us` on the worker's clock.
+    /// Far deadlines are watched by the sweep, so that a request pays for no timer; near ones by a
+    /// timer.
     pub(super) async fn before<F: Future>(
         &self,
-        deadline: Instant,
+        deadline_us: u64,
         mut work: Pin<&mut F>,
     ) -> Option<F::Output> {
-        let alarm = self.worker.ms_at(deadline);
+        let alarm = 1 + deadline_us / 1_000;
         // The coarse clock is behind by a sweep at most: a request asks no other.
         if alarm < self.worker.now_ms() + FAR_MS {
+            let deadline = self.worker.moment(deadline_us);
             return timeout_at(deadline, work).await.ok();
         }
         self.alarm.set(alarm);

@@ -8,6 +8,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 
 use super::state::{PARK_AFTER_MS, State};
 use super::upstream::{Names, Pools};
-use super::{Links, millis};
+use super::{Links, micros, millis};
 use crate::model::hash::mix;
 use crate::model::settings::Effective;
 use crate::model::table::{Endpoint, Table};
@@ -131,8 +132,17 @@ impl Worker {
 
     /// Microseconds on the clock that all threads and the control half share, never 0.
     pub(super) fn micros(&self, moment: Instant) -> u64 {
-        let since = moment.saturating_duration_since(self.started).as_micros();
-        1 + u64::try_from(since).unwrap_or(u64::MAX / 2)
+        1 + micros(moment.saturating_duration_since(self.started))
+    }
+
+    /// The time on that clock.
+    pub(super) fn now_us(&self) -> u64 {
+        self.micros(Instant::now())
+    }
+
+    /// The moment that this clock calls so.
+    pub(super) fn moment(&self, us: u64) -> Instant {
+        self.started + Duration::from_micros(us)
     }
 
     /// A random number, new each time: good enough to choose by, not to keep a secret.
@@ -142,17 +152,16 @@ impl Worker {
         mix(seed.wrapping_sub(count))
     }
 
-    /// Takes note of what was seen of an endpoint, and tells the control half what must follow.
+    /// Takes note of what was seen of an endpoint at a time in microseconds, and tells the control half what must follow.
     pub(super) fn saw(
         &self,
         endpoint: &Arc<Endpoint>,
         settings: &Effective,
-        sight: (Seen, Instant),
+        sight: (Seen, u64),
         why: &dyn Display,
     ) {
-        let (seen, now) = sight;
-        let now_ms = self.micros(now) / 1_000;
-        if let Some(finding) = health::observe(endpoint, settings, seen, now_ms) {
+        let (seen, now_us) = sight;
+        if let Some(finding) = health::observe(endpoint, settings, seen, now_us / 1_000) {
             self.report(Report {
                 service: endpoint.service.clone(),
                 version: endpoint.spec.version.clone(),

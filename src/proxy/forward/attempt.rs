@@ -21,6 +21,7 @@ use crate::proxy::body::{Fate, SendBody};
 use crate::proxy::error::Error;
 use crate::proxy::handler::Exchange;
 use crate::proxy::headers::Origin;
+use crate::proxy::micros;
 use crate::proxy::upstream::{
     self, Answer, Asking, Broken, ConnectError, InFlight, Lease, Patience, SendError,
 };
@@ -60,7 +61,7 @@ impl Journey<'_> {
         Seat {
             version,
             place,
-            since,
+            since_us,
         }: Seat,
         body: SendBody,
         patience: Patience,
@@ -74,58 +75,60 @@ impl Journey<'_> {
             pool: endpoint.pool,
             body,
         };
-        let pending = Pending::begin(self, &version, &place, since);
-        let mut lease = match self.lend(endpoint, settings, patience, since).await {
+        let pending = Pending::begin(self, &version, &place, since_us);
+        let mut lease = match self.lend(endpoint, settings, patience, since_us).await {
             Ok(lease) => lease,
             Err((failure, error)) => {
                 if failure.is_some() {
-                    pending.failed(Instant::now());
+                    pending.failed(worker.now_us());
                 }
                 return Err(setback(failure, error, Some(body)));
             }
         };
         // A kept connection was there at once.
         let reused = lease.is_reused();
-        let sent = if reused { since } else { Instant::now() };
+        let sent_us = if reused { since_us } else { worker.now_us() };
         let again = match &body {
             SendBody::Empty => Some(SendBody::Empty),
             SendBody::Full(bytes) if self.repeatable => Some(SendBody::Full(bytes.clone())),
             SendBody::Full(_) | SendBody::Stream(_) => None,
         };
-        let asked = self.ask(&mut lease, endpoint, settings, body, sent).await;
-        let now = Instant::now();
+        let asked = self
+            .ask(&mut lease, endpoint, settings, body, sent_us)
+            .await;
+        let now_us = worker.now_us();
         let failed = match asked {
             Ok(answer) => {
                 let status = answer.response.status();
                 let seen = if status.is_server_error() {
-                    pending.failed(now);
+                    pending.failed(now_us);
                     Seen::Failed
                 } else {
-                    pending.answered(now, sent);
+                    pending.answered(now_us, sent_us);
                     if lease.is_done() {
                         Seen::Answered
                     } else {
                         Seen::Begun
                     }
                 };
-                worker.saw(endpoint, settings, (seen, now), &status);
-                self.exchange.state.record.first_byte(now);
+                worker.saw(endpoint, settings, (seen, now_us), &status);
+                self.exchange.state.record.first_byte(now_us);
                 return Ok(Reached {
                     lease,
                     place,
                     answer,
                     version,
                     again,
-                    own: sent - self.exchange.started,
+                    own_us: sent_us - self.exchange.state.record.started_us(),
                 });
             }
             Err(failed) => failed,
         };
         let spare = self.repeatable && again.is_some();
-        let meaning = failed.explain(reused, spare, now - sent);
+        let meaning = failed.explain(reused, spare, Duration::from_micros(now_us - sent_us));
         if let Some(why) = meaning.blame {
-            pending.failed(now);
-            worker.saw(endpoint, settings, (Seen::Failed, now), &why);
+            pending.failed(now_us);
+            worker.saw(endpoint, settings, (Seen::Failed, now_us), &why);
         }
         let body = match failed {
             Failed::Unsent(body) => Some(body),
@@ -140,25 +143,29 @@ impl Journey<'_> {
         endpoint: &Arc<Endpoint>,
         settings: &Effective,
         patience: Patience,
-        since: Instant,
+        since_us: u64,
     ) -> Result<Lease, (Option<Failure>, Error)> {
         let exchange = self.exchange;
         let worker = &exchange.worker;
         let lending = pin!(upstream::lend(worker, endpoint, settings, patience));
         let lent = match self.deadline {
             None => Some(lending.await),
-            Some((deadline, _)) => exchange.state.before(deadline, lending).await,
+            Some((deadline, _)) => {
+                let deadline_us = worker.micros(deadline);
+                exchange.state.before(deadline_us, lending).await
+            }
         };
         let Some(lent) = lent else {
             let total = self.deadline.map(|(_, total)| total).unwrap_or_default();
-            if is_most_of(since.elapsed(), total) {
-                let sight = (Seen::ConnectFailed, Instant::now());
+            let now_us = worker.now_us();
+            if is_most_of(Duration::from_micros(now_us - since_us), total) {
+                let sight = (Seen::ConnectFailed, now_us);
                 worker.saw(endpoint, settings, sight, &"total ran out");
             }
             return Err((None, Error::UpstreamTimeout("total", total)));
         };
         lent.map_err(|error| {
-            let sight = (Seen::ConnectFailed, Instant::now());
+            let sight = (Seen::ConnectFailed, worker.now_us());
             worker.saw(endpoint, settings, sight, &error);
             let error = match error {
                 ConnectError::Failed(why) => Error::ConnectFailed(why),
@@ -175,7 +182,7 @@ impl Journey<'_> {
         endpoint: &Endpoint,
         settings: &Effective,
         body: SendBody,
-        sent: Instant,
+        sent_us: u64,
     ) -> Result<Answer, Failed> {
         let target = &endpoint.spec.target;
         let path = match self.path {
@@ -207,34 +214,38 @@ impl Journey<'_> {
             Some(_) => settings.stall.min(settings.timeout),
             None => settings.timeout,
         };
-        let mut until = sent + first_look;
+        let mut until_us = sent_us + micros(first_look);
         loop {
-            let wake = self.deadline.map_or(until, |(end, _)| end.min(until));
-            match exchange.state.before(wake, asked.as_mut()).await {
+            let wake_us = self.deadline.map_or(until_us, |(end, _)| {
+                exchange.worker.micros(end).min(until_us)
+            });
+            match exchange.state.before(wake_us, asked.as_mut()).await {
                 Some(done) => return done.map_err(|error| self.failed(error)),
-                None => until = self.expired(settings, sent)?,
+                None => until_us = self.expired(settings, sent_us)?,
             }
         }
     }
 
     /// Which clock ran out, or when to look again: while a body is on its way up, its pauses
     /// count, not its length.
-    fn expired(&self, settings: &Effective, sent: Instant) -> Result<Instant, Failed> {
+    fn expired(&self, settings: &Effective, sent_us: u64) -> Result<u64, Failed> {
+        let worker = &self.exchange.worker;
         let now = Instant::now();
         if let Some((_, total)) = self.deadline.filter(|(end, _)| now >= *end) {
             return Err(Failed::Late("total", total));
         }
-        let (clock, length, since) = match self.fate {
-            Some(fate) if !fate.done.get() => ("stall", settings.stall, fate.progress.get()),
-            Some(fate) => ("timeout", settings.timeout, fate.progress.get()),
-            None => ("timeout", settings.timeout, sent),
+        let (clock, length) = match self.fate {
+            Some(fate) if !fate.done.get() => ("stall", settings.stall),
+            _ => ("timeout", settings.timeout),
         };
-        let until = since.max(sent) + length;
-        if now >= until {
+        let progress_us = self.fate.map(|fate| worker.micros(fate.progress.get()));
+        let until_us = progress_us.map_or(sent_us, |at| at.max(sent_us)) + micros(length);
+        let now_us = worker.micros(now);
+        if now_us >= until_us {
             Err(Failed::Late(clock, length))
         } else {
             // A body that ends meanwhile starts the other clock.
-            Ok(until.min(now + settings.timeout))
+            Ok(until_us.min(now_us + micros(settings.timeout)))
         }
     }
 
@@ -257,7 +268,7 @@ struct Pending<'p> {
     exchange: &'p Exchange,
     version: &'p Arc<Version>,
     place: &'p InFlight,
-    since: Instant,
+    since_us: u64,
     fate: Option<&'p Fate>,
     over: bool,
 }
@@ -267,66 +278,58 @@ impl<'p> Pending<'p> {
         journey: &'p Journey<'_>,
         version: &'p Arc<Version>,
         place: &'p InFlight,
-        since: Instant,
+        since_us: u64,
     ) -> Self {
-        let exchange = journey.exchange;
-        least_time::begin(&place.endpoint().live, exchange.worker.micros(since));
+        least_time::begin(&place.endpoint().live, since_us);
         Self {
-            exchange,
+            exchange: journey.exchange,
             version,
             place,
-            since,
+            since_us,
             fate: journey.fate,
             over: false,
         }
     }
 
-    /// What the endpoint took since `from`, in microseconds: not the time that the client's body was
-    /// on its way, and 0 while it is.
-    fn own_us(&self, now: Instant, from: Instant) -> u64 {
+    /// What the endpoint took since `from_us`: not the time that the client's body was on its way,
+    /// and 0 while it is.
+    fn own_us(&self, now_us: u64, from_us: u64) -> u64 {
         match self.fate {
             Some(fate) if !fate.done.get() => 0,
-            Some(fate) => micros(now.saturating_duration_since(from.max(fate.progress.get()))),
-            None => micros(now - from),
+            Some(fate) => {
+                let progress_us = self.exchange.worker.micros(fate.progress.get());
+                now_us.saturating_sub(from_us.max(progress_us))
+            }
+            None => now_us - from_us,
         }
     }
 
-    /// Now, and what the endpoint took since it was chosen, in microseconds.
-    fn clock(&self, now: Instant) -> (u64, u64) {
-        let now_us = self.exchange.worker.micros(now);
-        (now_us, self.own_us(now, self.since))
-    }
-
-    fn answered(mut self, now: Instant, sent: Instant) {
+    fn answered(mut self, now_us: u64, sent_us: u64) {
         self.over = true;
-        let now_us = self.exchange.worker.micros(now);
-        least_time::answered(&self.place.endpoint().live, now_us, self.own_us(now, sent));
+        let took_us = self.own_us(now_us, sent_us);
+        least_time::answered(&self.place.endpoint().live, now_us, took_us);
     }
 
-    fn failed(mut self, now: Instant) {
+    fn failed(mut self, now_us: u64) {
         self.over = true;
         self.place.failed();
-        let (now_us, waited) = self.clock(now);
-        least_time::failed(self.version, &self.place.endpoint().live, now_us, waited);
+        let waited_us = self.own_us(now_us, self.since_us);
+        least_time::failed(self.version, &self.place.endpoint().live, now_us, waited_us);
     }
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         if !self.over {
-            let (now_us, waited) = self.clock(Instant::now());
-            least_time::abandoned(&self.place.endpoint().live, now_us, waited);
+            let now_us = self.exchange.worker.now_us();
+            let waited_us = self.own_us(now_us, self.since_us);
+            least_time::abandoned(&self.place.endpoint().live, now_us, waited_us);
             let record = &self.exchange.state.record;
             record.of_version(Arc::clone(self.version));
         }
     }
 }
 
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// What follows from a failure.
 struct Meaning {
     failure: Option<Failure>,
     error: Error,

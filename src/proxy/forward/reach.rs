@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::StatusCode;
 use tokio::time::Instant;
@@ -25,8 +24,8 @@ pub(super) struct Reached {
     pub(super) version: Arc<Version>,
     /// The request's body, where it can be sent again.
     pub(super) again: Option<SendBody>,
-    /// Time not spent waiting for the upstream.
-    pub(super) own: Duration,
+    /// Time not spent waiting for the upstream, in microseconds.
+    pub(super) own_us: u64,
 }
 
 /// What became of a request so far.

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::time::Instant;
-
 use super::Journey;
 use super::reach::Run;
 use crate::model::table::{Service, Version};
@@ -20,8 +18,8 @@ const RACES_MAX: u32 = 16;
 pub(super) struct Seat {
     pub(super) version: Arc<Version>,
     pub(super) place: InFlight,
-    /// When it was taken.
-    pub(super) since: Instant,
+    /// When it was taken, in microseconds.
+    pub(super) since_us: u64,
 }
 
 /// Why there is none.
@@ -79,8 +77,8 @@ impl Journey<'_> {
 
     /// Whether no endpoint that the request may go to is up, tried or not.
     pub(super) fn is_down(&self, service: &Service, chosen: &Arc<Version>, run: &Run) -> bool {
-        let now = Instant::now();
-        let down = |version| matches!(self.pick(service, version, &[], now), Picked::Nobody);
+        let now_us = self.exchange.worker.now_us();
+        let down = |version| matches!(self.pick(service, version, &[], now_us), Picked::Nobody);
         let spills = self.spills(service, run);
         down(chosen) && (!spills || version::spill(service, chosen).all(|other| down(other)))
     }
@@ -93,8 +91,8 @@ impl Journey<'_> {
         standing: Standing,
     ) -> Result<Seat, Shortage> {
         for _ in 0..RACES_MAX {
-            let since = Instant::now();
-            let endpoint = match self.pick(service, version, &run.tried, since) {
+            let since_us = self.exchange.worker.now_us();
+            let endpoint = match self.pick(service, version, &run.tried, since_us) {
                 Picked::Endpoint(endpoint) => endpoint,
                 Picked::Full => break,
                 Picked::Nobody => return Err(Shortage::Nobody),
@@ -104,11 +102,11 @@ impl Journey<'_> {
             if limited && standing == Standing::New && queued() > 0 {
                 break;
             }
-            if let Some(place) = InFlight::take(endpoint, &self.exchange.worker, since) {
+            if let Some(place) = InFlight::take(endpoint, &self.exchange.worker, since_us) {
                 return Ok(Seat {
                     version: Arc::clone(version),
                     place,
-                    since,
+                    since_us,
                 });
             }
         }
@@ -121,14 +119,13 @@ impl Journey<'_> {
         service: &Service,
         version: &'v Version,
         tried: &[u64],
-        now: Instant,
+        now_us: u64,
     ) -> Picked<'v> {
-        let worker = &self.exchange.worker;
         let ask = Ask {
             settings: &service.settings,
-            now_us: worker.micros(now),
+            now_us,
             tried,
-            random: worker.random(),
+            random: self.exchange.worker.random(),
             key: self.keys.balance,
         };
         balance::pick(version, &ask)

@@ -165,7 +165,8 @@ impl Journey<'_> {
             return;
         }
         let service = self.current(Some(&waiting.view));
-        let picked = self.pick(service, version, &[], Instant::now());
+        let now_us = self.exchange.worker.now_us();
+        let picked = self.pick(service, version, &[], now_us);
         if matches!(picked, Picked::Endpoint(_)) {
             version.crowd.freed.notify_one();
         }

@@ -5,8 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::time::Instant;
-
 use crate::model::table::Endpoint;
 use crate::proxy::worker::Worker;
 use crate::stats::Attempt;
@@ -15,7 +13,7 @@ use crate::stats::Attempt;
 pub(in crate::proxy) struct InFlight {
     endpoint: Arc<Endpoint>,
     worker: Rc<Worker>,
-    since: Instant,
+    since_us: u64,
     attempt: Cell<Attempt>,
 }
 
@@ -24,7 +22,7 @@ impl InFlight {
     pub(in crate::proxy) fn take(
         endpoint: &Arc<Endpoint>,
         worker: &Rc<Worker>,
-        now: Instant,
+        now_us: u64,
     ) -> Option<Self> {
         let inflight = &endpoint.live.inflight;
         let relaxed = Ordering::Relaxed;
@@ -38,7 +36,7 @@ impl InFlight {
         Some(Self {
             endpoint: Arc::clone(endpoint),
             worker: Rc::clone(worker),
-            since: now,
+            since_us: now_us,
             attempt: Cell::new(Attempt::Fine),
         })
     }
@@ -62,7 +60,7 @@ impl Drop for InFlight {
         if endpoint.crowd.queued.load(Ordering::SeqCst) > 0 {
             endpoint.crowd.freed.notify_one();
         }
-        let took_us = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let took_us = self.worker.now_us() - self.since_us;
         let counter = &self.worker.counter;
         counter.attempted(endpoint, self.attempt.get(), took_us);
     }
