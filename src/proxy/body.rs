@@ -262,11 +262,13 @@ impl AnswerBody {
     }
 
     /// The body that comes over a lent connection; its end gives the connection back.
-    pub(super) fn upstream(lease: Lease, terms: Terms) -> Self {
+    pub(super) fn upstream(mut lease: Lease, terms: Terms) -> Self {
         if lease.is_done() {
             lease.release();
             return Self::empty();
         }
+        // Most answers are here whole with their head: nothing is left to wait for.
+        let whole = terms.fate.is_none().then(|| lease.take_whole()).flatten();
         let upstream = Upstream {
             lease,
             terms,
@@ -274,6 +276,10 @@ impl AnswerBody {
             broken: false,
             cut: None,
         };
+        if let Some(whole) = whole {
+            upstream.release();
+            return Self::full(whole);
+        }
         Self {
             kind: Kind::Upstream(Box::new(upstream)),
             exchange: None,

@@ -308,26 +308,38 @@ impl Http1 {
         }
     }
 
+    /// The whole body, where its length is known and all of it was read with the head.
+    pub(super) fn take_whole(&mut self) -> Option<Bytes> {
+        match self.inbound {
+            Inbound::Known(left) if left <= self.read.len() as u64 => Some(self.take_known(left)),
+            _ => None,
+        }
+    }
+
+    /// As much as was read of a body with so many bytes to come.
+    fn take_known(&mut self, left: u64) -> Bytes {
+        let here = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(self.read.len());
+        self.inbound = match left - here as u64 {
+            0 => Inbound::Done,
+            left => Inbound::Known(left),
+        };
+        if here == self.read.len() {
+            std::mem::take(&mut self.read).freeze()
+        } else {
+            self.read.split_to(here).freeze()
+        }
+    }
+
     /// The next frame of what was read already.
     fn next_here(&mut self) -> Result<Option<Frame<Bytes>>, Broken> {
         match &mut self.inbound {
             Inbound::Idle | Inbound::Done => Ok(None),
             _ if self.read.is_empty() => Ok(None),
             Inbound::Known(left) => {
-                let here = usize::try_from(*left)
-                    .unwrap_or(usize::MAX)
-                    .min(self.read.len());
-                *left -= here as u64;
-                let whole = here == self.read.len();
-                let bytes = if whole {
-                    std::mem::take(&mut self.read)
-                } else {
-                    self.read.split_to(here)
-                };
-                if *left == 0 {
-                    self.inbound = Inbound::Done;
-                }
-                Ok(Some(Frame::data(bytes.freeze())))
+                let left = *left;
+                Ok(Some(Frame::data(self.take_known(left))))
             }
             Inbound::Chunked(chunks) => {
                 let frame = chunks.next(&mut self.read)?;

@@ -198,6 +198,14 @@ impl Lease {
         }
     }
 
+    /// The whole body of the answer, where all of it is here.
+    pub(super) fn take_whole(&mut self) -> Option<Bytes> {
+        match &mut self.link {
+            Link::One(conn) => conn.take_whole(),
+            Link::Many(_) => None,
+        }
+    }
+
     /// Whether the answer's body is at its end.
     pub(super) fn is_done(&self) -> bool {
         match &self.link {
