@@ -117,10 +117,10 @@ fn what_fails_is_counted_as_what_it_was() {
         connection.read_request();
         connection.wait_for_close();
     });
-    redis.call(&["HSET", "smartlink:endpoints:b", &midway.url("/"), "base"]);
-    redis.call(&["HSET", "smartlink:endpoints:c", &late.url("/"), "base"]);
     redis.run("HSET smartlink:service:c timeout 100ms");
     redis.run("HSET smartlink:service:a max_body 10");
+    redis.call(&["HSET", "smartlink:endpoints:b", &midway.url("/"), "base"]);
+    redis.call(&["HSET", "smartlink:endpoints:c", &late.url("/"), "base"]);
     site.await_answer(&named("c"), |answer| answer.code() == "upstream_timeout");
     let mut client = Client::connect(site.address);
     client.send(named("b"));
