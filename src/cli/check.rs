@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::{Error, random, redis_options};
+use crate::control::alerter;
 use crate::model::config::{Config, Extent, Reading, Sight};
 use crate::model::decode::ConfigError;
 use crate::model::keys::{Keys, Object, Parsed};
@@ -36,6 +37,9 @@ pub(super) fn run(check: &settings::Check) -> Result<ExitCode, Error> {
             place: options.shown(),
             cause,
         })?;
+    if let Some(id) = &check.alert {
+        return try_alert(&options, found, id);
+    }
     let report = judge(&options.keys, found, random());
     super::print(&if check.json {
         let json = serde_json::to_string_pretty(&report).expect("texts and numbers are JSON");
@@ -48,6 +52,44 @@ pub(super) fn run(check: &settings::Check) -> Result<ExitCode, Error> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Sends a test message and prints what came of it.
+fn try_alert(
+    options: &store::Options,
+    found: Vec<store::Found>,
+    id: &str,
+) -> Result<ExitCode, Error> {
+    let Some(id) = Name::parse(id) else {
+        super::print("--alert wants the part of the key after alert:\n")?;
+        return Ok(ExitCode::FAILURE);
+    };
+    let key = options.keys.object(&Object::Alert(id.clone()));
+    let mut config = Config::new(options.keys.clone());
+    let readings = found.into_iter().filter(|(at, _)| *at == key);
+    let readings = readings.map(|(_, raw)| Reading {
+        object: Object::Alert(id.clone()),
+        raw,
+        sight: Sight::Named,
+    });
+    drop(config.apply(readings.collect(), Extent::All, random()));
+    let table = config.table();
+    let Some(alert) = table.alerts.get(&id) else {
+        let mistakes: String = config.errors().map(|it| Mistake::from(it).line()).collect();
+        super::print(&if mistakes.is_empty() {
+            format!("{key}: there is no such alert\n")
+        } else {
+            mistakes
+        })?;
+        return Ok(ExitCode::FAILURE);
+    };
+    let sent = alerter::try_out(&id, alert, &options.instance, settings::secret);
+    let (line, code) = match super::runtime()?.block_on(sent) {
+        Ok(answer) => (format!("took it: {answer}"), ExitCode::SUCCESS),
+        Err(why) => (format!("did not take it: {why}"), ExitCode::FAILURE),
+    };
+    super::print(&format!("{key}: the receiver {}\n", line.trim_end()))?;
+    Ok(code)
 }
 
 /// Takes everything as a gateway would that starts now.

@@ -253,6 +253,10 @@ pub struct Check {
     /// Print one JSON object instead of lines
     #[arg(long)]
     pub json: bool,
+    /// Send a test message by smartlink:alert:<ID> and print what its receiver answers; the secret
+    /// is taken from the environment of this command
+    #[arg(long, value_name = "ID", conflicts_with = "json")]
+    pub alert: Option<String>,
 }
 
 /// Flags of `forget-vanished`.

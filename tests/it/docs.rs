@@ -256,6 +256,16 @@ fn what_the_readme_shows_is_what_is_printed() {
 }
 
 #[test]
+fn what_the_manual_of_alerts_shows_is_what_is_printed() {
+    let stage = Stage::set();
+    let examples = examples(&document("docs/alerts.md"));
+    assert!(examples.len() > 5, "only {} examples", examples.len());
+    for example in &examples {
+        stage.play(example);
+    }
+}
+
+#[test]
 fn both_readmes_show_the_same_lines() {
     assert_eq!(
         examples(&document("README.md")),

@@ -21,15 +21,16 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-pub use post::{Secrets, deliver};
+pub use post::Secrets;
 
 use self::courier::{Couriers, Delivered, Source};
 use self::lead::Lead;
 use super::chain;
 use super::watcher::Shared;
-use crate::model::alert::Kind;
+use crate::model::alert::{Alert, Kind};
+use crate::model::name::Name;
 use crate::model::table::Table;
-use crate::policy::alert::{Book, Key, Look, condition};
+use crate::policy::alert::{Book, Key, Look, Message, condition};
 use crate::store::{ALERTS_LEASE, LeadOrder, Led, Ledger, Store};
 use crate::telemetry;
 use crate::transport::TlsConfigs;
@@ -67,6 +68,7 @@ pub struct Alerter {
     own: Book,
     lead: Option<Lead>,
     couriers: Couriers,
+    refused: bool,
 }
 
 impl Alerter {
@@ -85,6 +87,7 @@ impl Alerter {
             book: Book::default(),
             own: Book::default(),
             lead: None,
+            refused: false,
         }
     }
 
@@ -115,8 +118,14 @@ impl Alerter {
         if !self.store.is_connected() {
             return;
         }
-        if let Err(error) = self.turn(&table, now_ms).await {
-            tracing::debug!(error = chain(&error), "alerts are not judged");
+        match self.turn(&table, now_ms).await {
+            Ok(()) => self.refused = false,
+            Err(error) => {
+                if error.is_refused() && !std::mem::replace(&mut self.refused, true) {
+                    telemetry::redis_refuses("alerts", &chain(&error));
+                }
+                tracing::debug!(error = chain(&error), "alerts are not judged");
+            }
         }
     }
 
@@ -299,6 +308,18 @@ impl Alerter {
             }
         }
     }
+}
+
+/// Sends a test message by an alert; what its receiver answered, or why it did not take it.
+pub async fn try_out(
+    id: &Name,
+    alert: &Alert,
+    gateway: &str,
+    secrets: Secrets,
+) -> Result<String, String> {
+    let now_ms = now_ms();
+    let message = Message::test(id.as_str(), gateway, now_ms);
+    post::deliver(alert, secrets, &message, &TlsConfigs::default(), now_ms).await
 }
 
 /// Unix milliseconds.

@@ -29,7 +29,7 @@ const ANSWER_MAX: usize = 64 << 10;
 pub type Secrets = fn(&str) -> Option<String>;
 
 /// Sends one message; what the receiver answered, or why it did not take it.
-pub async fn deliver(
+pub(super) async fn deliver(
     alert: &Alert,
     secrets: Secrets,
     message: &Message,

@@ -13,6 +13,7 @@ pub mod redis;
 pub mod scene;
 pub mod secure;
 pub mod site;
+pub mod smtp;
 pub mod table;
 pub mod upstream;
 pub mod wire;

@@ -81,7 +81,7 @@ impl Authority {
     }
 
     /// How a server proves that it has this name, and which protocols it offers.
-    fn vouch(&self, name: &str, protocols: &[&str]) -> ServerConfig {
+    pub fn vouch(&self, name: &str, protocols: &[&str]) -> ServerConfig {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
