@@ -187,7 +187,8 @@ impl<'a> Forwarded<'a> {
 /// cannot be declared away.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut named = Vec::new();
-    for value in headers.get_all(CONNECTION) {
+    let lines = headers.iter().filter(|(name, _)| **name == CONNECTION);
+    for (_, value) in lines {
         for token in value
             .as_bytes()
             .split(|b| *b == b',')

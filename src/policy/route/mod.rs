@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
+use memchr::memchr_iter;
 
 use crate::model::path;
 pub use crate::model::path::join;
@@ -185,7 +186,7 @@ fn select(index: &RouteIndex, req: &RequestFacts<'_>, path: &str) -> Option<usiz
     if let Some(positions) = index.exact.get(path) {
         consider(positions, &|_| true);
     }
-    for (slash, _) in path.match_indices('/') {
+    for slash in memchr_iter(b'/', path.as_bytes()) {
         if slash >= index.prefix_longest {
             break;
         }

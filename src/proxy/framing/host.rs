@@ -40,7 +40,11 @@ fn is_port(digits: &[u8]) -> bool {
 
 /// Whether this byte stands for itself in a `reg-name`.
 fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte)
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b'+' | b';' | b'='
+        )
 }
 
 /// Whether this is a `reg-name`, leaving out the comma, at which lists are split.

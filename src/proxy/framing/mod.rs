@@ -286,36 +286,54 @@ impl Framing {
             return Err(Violation::TooLarge);
         }
         // Only five names matter; all others are left to the codec.
-        if !matches!(
-            line.first(),
-            Some(b'h' | b'H' | b'c' | b'C' | b't' | b'T' | b'u' | b'U')
-        ) {
-            return Ok(());
-        }
-        if let Some(value) = value_of(line, b"host") {
-            self.head.hosts += 1;
-            if !is_host(value) {
-                return Err(Violation::Malformed("an invalid Host"));
+        match line.first().map(u8::to_ascii_lowercase) {
+            Some(b'h') => self.on_host(line),
+            Some(b'c') => self.on_length_or_connection(line),
+            Some(b't') => self.on_transfer_encoding(line),
+            Some(b'u') => {
+                self.head.upgrade |= value_of(line, b"upgrade").is_some();
+                Ok(())
             }
-        } else if let Some(value) = value_of(line, b"content-length") {
+            _ => Ok(()),
+        }
+    }
+
+    fn on_host(&mut self, line: &[u8]) -> Result<(), Violation> {
+        let Some(value) = value_of(line, b"host") else {
+            return Ok(());
+        };
+        self.head.hosts += 1;
+        if is_host(value) {
+            Ok(())
+        } else {
+            Err(Violation::Malformed("an invalid Host"))
+        }
+    }
+
+    fn on_length_or_connection(&mut self, line: &[u8]) -> Result<(), Violation> {
+        if let Some(value) = value_of(line, b"content-length") {
             if self.head.length.is_some() {
                 return Err(Violation::Malformed("Content-Length twice"));
             }
             self.head.length = Some(parse_length(value)?);
-        } else if let Some(value) = value_of(line, b"transfer-encoding") {
-            if self.head.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(Violation::Malformed(
-                    "a Transfer-Encoding other than chunked",
-                ));
-            }
-            self.head.chunked = true;
-        } else if value_of(line, b"upgrade").is_some() {
-            self.head.upgrade = true;
         } else if let Some(value) = value_of(line, b"connection") {
             self.head.connection_upgrade |= value
                 .split(|b| *b == b',')
                 .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
         }
+        Ok(())
+    }
+
+    fn on_transfer_encoding(&mut self, line: &[u8]) -> Result<(), Violation> {
+        let Some(value) = value_of(line, b"transfer-encoding") else {
+            return Ok(());
+        };
+        if self.head.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+            return Err(Violation::Malformed(
+                "a Transfer-Encoding other than chunked",
+            ));
+        }
+        self.head.chunked = true;
         Ok(())
     }
 
