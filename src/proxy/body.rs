@@ -295,9 +295,8 @@ impl AnswerBody {
     }
 
     /// Ties the exchange's end to this body's end.
-    pub(super) fn ends(mut self, state: Rc<State>) -> Self {
+    pub(super) fn ends(&mut self, state: Rc<State>) {
         self.exchange = Some(state);
-        self
     }
 }
 

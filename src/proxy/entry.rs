@@ -38,7 +38,7 @@ pub(super) fn is_named(exchange: &Exchange, parts: &Parts) -> bool {
 /// Serves a POST to the named entry.
 pub(super) async fn serve(
     exchange: &Exchange,
-    parts: Parts,
+    parts: &Parts,
     body: Incoming,
     origin: Option<&HeaderValue>,
 ) -> Outcome {
@@ -46,7 +46,7 @@ pub(super) async fn serve(
     let (name, mut body, mut held) = read(exchange, body).await?;
     let service = admit(exchange, exchange.table.services.get(&name), &name)?;
     let bound = service.settings.max_body;
-    let keys = Keys::of(exchange, service, &parts, body.here());
+    let keys = Keys::of(exchange, service, parts, body.here());
     let body = match body {
         Body::Whole(bytes) if bytes.len() as u64 > bound => {
             return Err(Failure::of(service, Error::BodyTooLarge("max_body", bound)));
@@ -91,7 +91,7 @@ pub(super) async fn serve(
 
 enum Body {
     Whole(Bytes),
-    Begun(Begun),
+    Begun(Box<Begun>),
 }
 
 impl Body {
@@ -163,7 +163,7 @@ async fn read_on(
                 scanner,
                 seen,
             };
-            return Ok((name, Body::Begun(begun), held));
+            return Ok((name, Body::Begun(Box::new(begun)), held));
         }
         chunk = next(exchange, &mut incoming).await?;
     }

@@ -16,7 +16,7 @@ use super::error::Error;
 use super::headers::{self, REQUEST_ID};
 use super::state::State;
 use super::worker::{View, Worker};
-use super::{cors, entry, routed};
+use super::{cors, entry, routed, upstream};
 use crate::model::table::Service;
 
 /// What every step of one request knows.
@@ -71,7 +71,7 @@ pub(super) async fn handle(
     let (parts, body) = req.into_parts();
     let said = headers::Said::by(&parts.headers);
     let request_id = headers::request_id(said.request_id, &worker);
-    let (host, origin) = (said.host.cloned(), said.origin.cloned());
+    let (host, origin) = (said.host.cloned(), said.origin);
     let table = worker.table();
     let handling = Handling::begin(&state);
     let mut exchange = Exchange {
@@ -85,13 +85,12 @@ pub(super) async fn handle(
     let named = entry::is_named(&exchange, &parts);
     let outcome = match check_head(&mut exchange, &parts) {
         Ok(()) if named && parts.method == Method::POST => {
-            entry::serve(&exchange, parts, body, origin.as_ref()).await
+            entry::serve(&exchange, &parts, body, origin).await
         }
-        Ok(()) if named && cors::is_preflight(&parts) => Ok(cors::entry_preflight(
-            &exchange.table.defaults,
-            origin.as_ref(),
-        )),
-        Ok(()) => routed::serve(&exchange, parts, body).await,
+        Ok(()) if named && cors::is_preflight(&parts) => {
+            Ok(cors::entry_preflight(&exchange.table.defaults, origin))
+        }
+        Ok(()) => routed::serve(&exchange, &parts, body, origin).await,
         Err(error) => Err(error.into()),
     };
     let mut close = exchange.worker.is_draining();
@@ -110,16 +109,18 @@ pub(super) async fn handle(
         let marked = answer.headers_mut();
         let settings = failure.service.as_ref().map(|service| &service.settings);
         match (settings, named) {
-            (Some(settings), true) => cors::mark_entry(settings, origin.as_ref(), marked),
-            (None, true) => cors::mark_entry(&exchange.table.defaults, origin.as_ref(), marked),
-            (Some(settings), false) => cors::mark_routed(settings, origin.as_ref(), marked),
+            (Some(settings), true) => cors::mark_entry(settings, origin, marked),
+            (None, true) => cors::mark_entry(&exchange.table.defaults, origin, marked),
+            (Some(settings), false) => cors::mark_routed(settings, origin, marked),
             (None, false) => {}
         }
         answer
     });
-    finish_head(&exchange, &mut response, close);
+    upstream::recycle(parts.headers);
+    finish_head(exchange.request_id, &mut response, close);
     let state = handling.answered(response.status());
-    Ok(response.map(|body| body.ends(state)))
+    response.body_mut().ends(state);
+    Ok(response)
 }
 
 /// A request that is not answered yet. Where this is dropped, the client left.
@@ -208,11 +209,11 @@ pub(super) fn admit<'t>(
 }
 
 /// The headers that every answer carries.
-fn finish_head(exchange: &Exchange, response: &mut Response<AnswerBody>, close: bool) {
+fn finish_head(request_id: HeaderValue, response: &mut Response<AnswerBody>, close: bool) {
     *response.version_mut() = Version::HTTP_11;
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let answer = response.headers_mut();
-    answer.insert(REQUEST_ID, exchange.request_id.clone());
+    answer.insert(REQUEST_ID, request_id);
     if close && !switches {
         answer.insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use http::request::Parts;
-use http::{Method, header};
+use http::{HeaderValue, Method, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -13,85 +13,77 @@ use super::error::Error;
 use super::forward::{self, Call};
 use super::handler::{Exchange, Failure, Outcome, admit};
 use super::keys::Keys;
+use crate::model::name::VersionName;
 use crate::model::settings::Cors;
-use crate::policy::route::{self, RequestFacts};
+use crate::policy::route::{self, Match, RequestFacts};
 
 /// Serves a request by its route.
-pub(super) async fn serve(exchange: &Exchange, parts: Parts, body: Incoming) -> Outcome {
+pub(super) async fn serve(
+    exchange: &Exchange,
+    parts: &Parts,
+    body: Incoming,
+    origin: Option<&HeaderValue>,
+) -> Outcome {
     if !exchange.table.loaded {
         return Err(Error::Starting.into());
     }
-    let preflight = cors::is_preflight(&parts);
-    let found = if preflight {
-        find_for_preflight(exchange, &parts)?
-    } else {
-        find(exchange, &parts, &parts.method)?
-    };
-    let (name, pinned, path) = found.ok_or(Error::NoRoute)?;
-    let service = admit(exchange, exchange.table.services.get(&name), &name)?;
+    let preflight = cors::is_preflight(parts);
+    // A preflight belongs to the route of the request that it announces.
+    let announced = preflight.then(|| announced(parts)).flatten();
+    let mut found = None;
+    if let Some(method) = &announced {
+        found = find(exchange, parts, method)?;
+    }
+    if found.is_none() {
+        found = find(exchange, parts, &parts.method)?;
+    }
+    let Match {
+        route,
+        upstream_path,
+    } = found.ok_or(Error::NoRoute)?;
+    let name = route.service.as_str();
+    let service = admit(exchange, exchange.table.services.get(name), name)?;
     if preflight && service.settings.cors_routed != Cors::Off {
         exchange.state.record.of_service(service);
         return Ok(cors::routed_preflight(&service.settings, &parts.headers));
     }
-    let origin = parts.headers.get(header::ORIGIN).cloned();
     let body = send_body(exchange, body, service.settings.max_stream)
         .map_err(|error| Failure::of(service, error))?;
     let call = Call {
         service,
-        pinned: pinned.as_deref(),
-        keys: Keys::of(exchange, service, &parts, &[]),
-        path: Some(path),
+        pinned: route.version.as_ref().map(VersionName::as_str),
+        keys: Keys::of(exchange, service, parts, &[]),
+        path: Some(upstream_path),
         parts,
         body,
     };
     let mut response = forward::forward(exchange, call)
         .await
         .map_err(|error| Failure::of(service, error))?;
-    cors::mark_routed(&service.settings, origin.as_ref(), response.headers_mut());
+    cors::mark_routed(&service.settings, origin, response.headers_mut());
     Ok(response)
 }
 
-/// Service, pinned version and the path to append to the endpoint's.
-type Found = Option<(Box<str>, Option<Box<str>>, Box<str>)>;
-
-fn find(exchange: &Exchange, parts: &Parts, method: &Method) -> Result<Found, Error> {
+fn find<'e>(
+    exchange: &'e Exchange,
+    parts: &'e Parts,
+    method: &'e Method,
+) -> Result<Option<Match<'e>>, Error> {
+    let host = exchange.host.as_ref().and_then(|host| host.to_str().ok());
     let facts = RequestFacts {
         method,
-        host: exchange
-            .host
-            .as_ref()
-            .and_then(|host| host.to_str().ok())
-            .unwrap_or(""),
+        host: host.unwrap_or(""),
         path: parts.uri.path(),
         query: parts.uri.query(),
         headers: &parts.headers,
     };
-    let found =
-        route::find(&exchange.table.routes, &facts).map_err(|_malformed| Error::BadTarget)?;
-    Ok(found.map(|found| {
-        let route = found.route;
-        (
-            route.service.as_str().into(),
-            route
-                .version
-                .as_ref()
-                .map(|version| version.as_str().into()),
-            found.upstream_path.into(),
-        )
-    }))
+    route::find(&exchange.table.routes, &facts).map_err(|_malformed| Error::BadTarget)
 }
 
-/// A preflight belongs to the route of the request that it announces.
-fn find_for_preflight(exchange: &Exchange, parts: &Parts) -> Result<Found, Error> {
-    let announced = parts.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let method = announced.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
-    if let Some(method) = method {
-        let found = find(exchange, parts, &method)?;
-        if found.is_some() {
-            return Ok(found);
-        }
-    }
-    find(exchange, parts, &parts.method)
+/// The method of the request that a preflight announces.
+fn announced(parts: &Parts) -> Option<Method> {
+    let method = parts.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
+    Method::from_bytes(method.as_bytes()).ok()
 }
 
 fn send_body(

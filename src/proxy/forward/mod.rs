@@ -6,6 +6,7 @@ mod reach;
 mod seat;
 mod wait;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use tokio::time::Instant;
 use super::body::{AnswerBody, Fate, SendBody};
 use super::error::Error;
 use super::handler::Exchange;
+use super::headers;
 use super::keys::Keys;
-use super::{headers, upstream};
 use crate::model::settings::Effective;
 use crate::model::table::Service;
 use crate::policy::retry;
@@ -29,8 +30,9 @@ pub(super) struct Call<'a> {
     pub(super) pinned: Option<&'a str>,
     pub(super) keys: Keys,
     /// What is appended to the endpoint's path; `None`: the named entry, which appends nothing.
-    pub(super) path: Option<Box<str>>,
-    pub(super) parts: Parts,
+    pub(super) path: Option<Cow<'a, str>>,
+    /// The client's head.
+    pub(super) parts: &'a Parts,
     pub(super) body: SendBody,
 }
 
@@ -66,7 +68,7 @@ pub(super) async fn forward(
     } = call;
     let settings: &Effective = &service.settings;
     let upgrade = match (&path, &body) {
-        (Some(_), SendBody::Empty) => headers::wanted_upgrade(&parts),
+        (Some(_), SendBody::Empty) => headers::wanted_upgrade(parts),
         _ => None,
     };
     let fate = body.fate();
@@ -78,14 +80,13 @@ pub(super) async fn forward(
         pinned,
         keys,
         path: path.as_deref(),
-        parts: &parts,
+        parts,
         upgrade: upgrade.as_ref(),
         fate: fate.as_deref(),
         repeatable: retry::is_repeatable(settings, &parts.method, &parts.headers),
         deadline,
     };
     let reached = journey.reach(body).await?;
-    upstream::recycle(parts.headers);
     if reached.answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return answer::switch(exchange, reached, settings, upgrade.is_some());
     }
