@@ -183,7 +183,7 @@ impl Journey<'_> {
         settings: &Effective,
         body: SendBody,
         sent_us: u64,
-    ) -> Result<Answer, Failed> {
+    ) -> Result<Box<Answer>, Failed> {
         let target = &endpoint.spec.target;
         let path = match self.path {
             None => Cow::Borrowed(&*target.path),

@@ -20,7 +20,7 @@ use crate::proxy::worker::View;
 pub(super) struct Reached {
     pub(super) lease: Lease,
     pub(super) place: InFlight,
-    pub(super) answer: Answer,
+    pub(super) answer: Box<Answer>,
     pub(super) version: Arc<Version>,
     /// The request's body, where it can be sent again.
     pub(super) again: Option<SendBody>,

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use memchr::{memchr2_iter, memmem};
 
-use super::Broken;
+use super::{Answer, Broken};
 use crate::proxy::framing::HEAD_MAX;
 use crate::proxy::headers;
 
@@ -39,12 +39,11 @@ pub(super) enum Length {
 /// A parsed head, without what is meant for the upstream's connection only.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) response: Response<()>,
+    /// Boxed: it is handed through several futures.
+    pub(super) answer: Box<Answer>,
     pub(super) length: Length,
     /// The upstream keeps the connection open.
     pub(super) keep_alive: bool,
-    /// The protocol it switches to.
-    pub(super) upgrade: Option<HeaderValue>,
 }
 
 static HEAD_END: LazyLock<memmem::Finder<'static>> =
@@ -79,7 +78,7 @@ pub(super) fn take(buffer: &mut BytesMut, method: &Method) -> Result<Option<Head
         }
         let bytes = buffer.split_to(end + 4).freeze();
         let head = parse(&bytes, method)?;
-        let status = head.response.status();
+        let status = head.answer.response.status();
         if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Some(head));
         }
@@ -187,11 +186,11 @@ fn parse(bytes: &Bytes, method: &Method) -> Result<Head, Broken> {
     // A 204 that announces a body may send it: those bytes would pass for the next answer.
     let honest = status != StatusCode::NO_CONTENT || !(framing.chunked || framing.length > Some(0));
     let keep_alive = honest && !framing.close && (!http10 || framing.keep_alive);
+    let upgrade = framing.upgrade;
     Ok(Head {
-        response,
+        answer: Box::new(Answer { response, upgrade }),
         length,
         keep_alive,
-        upgrade: framing.upgrade,
     })
 }
 
@@ -372,6 +371,7 @@ mod tests {
             .expect("valid")
             .expect("complete");
         let mut names: Vec<&str> = head
+            .answer
             .response
             .headers()
             .keys()

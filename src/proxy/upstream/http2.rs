@@ -61,7 +61,7 @@ impl Stream {
         asking: &Asking<'_>,
         body: SendBody,
         endpoint: &Endpoint,
-    ) -> Result<Answer, SendError> {
+    ) -> Result<Box<Answer>, SendError> {
         let scheme = if endpoint.spec.target.tls {
             "https"
         } else {
@@ -91,10 +91,10 @@ impl Stream {
         // What belonged to the upstream's connection ends here.
         head.extensions.clear();
         self.answer = Some(answer);
-        Ok(Answer {
+        Ok(Box::new(Answer {
             response: http::Response::from_parts(head, ()),
             upgrade: None,
-        })
+        }))
     }
 
     pub(super) fn poll_frame(

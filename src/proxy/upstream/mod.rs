@@ -72,6 +72,7 @@ pub(super) struct Asking<'a> {
 }
 
 /// The head of an answer.
+#[derive(Debug)]
 pub(super) struct Answer {
     pub(super) response: Response<()>,
     /// The protocol that was switched to.
@@ -130,7 +131,7 @@ impl Lease {
         asking: &Asking<'_>,
         body: SendBody,
         endpoint: &Endpoint,
-    ) -> Result<Answer, SendError> {
+    ) -> Result<Box<Answer>, SendError> {
         match &mut self.link {
             Link::One(conn) => {
                 let (head, coding) = request_head::write(asking, &body);
@@ -142,10 +143,7 @@ impl Lease {
                         http1::SendFailure::Cut => SendError::Cut,
                         http1::SendFailure::Broken(broken) => SendError::Broken(broken),
                     })?;
-                Ok(Answer {
-                    response: head.response,
-                    upgrade: head.upgrade,
-                })
+                Ok(head.answer)
             }
             Link::Many(stream) => Box::pin(stream.ask(asking, body, endpoint)).await,
         }
