@@ -208,6 +208,12 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     named
 }
 
+/// The first line of that name. Requests have few headers: a look at each is quicker than a hash.
+pub(super) fn first<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
+    let mut lines = headers.iter().filter(|(other, _)| *other == name);
+    lines.next().map(|(_, value)| value)
+}
+
 /// The protocol a client asks to switch to, where that may be passed on.
 pub(super) fn wanted_upgrade(parts: &Parts) -> Option<HeaderValue> {
     // HTTP/1.0 knows none (RFC 9110 section 7.8).
@@ -215,7 +221,7 @@ pub(super) fn wanted_upgrade(parts: &Parts) -> Option<HeaderValue> {
         return None;
     }
     let headers = &parts.headers;
-    let protocol = headers.get(UPGRADE)?;
+    let protocol = first(headers, &UPGRADE)?;
     let asked = named_by_connection(headers).contains(&UPGRADE);
     // h2c would carry requests past the routing.
     let h2c = protocol

@@ -1,6 +1,7 @@
 //! The head of a request, written as the upstream gets it.
 
 use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use http_body::Body as _;
 
 use super::Asking;
@@ -40,9 +41,10 @@ pub(super) fn write(asking: &Asking<'_>, body: &SendBody) -> (Vec<u8>, Coding) {
 }
 
 fn write_framing(out: &mut Vec<u8>, asking: &Asking<'_>, body: &SendBody) -> Coding {
+    let declared = || headers::first(asking.headers, &CONTENT_LENGTH).is_some();
     match body.size_hint().exact() {
         // Whether an empty body is worth a word depends on the method (RFC 9110 section 8.6).
-        Some(0) if !asking.headers.contains_key(http::header::CONTENT_LENGTH) => Coding::Plain,
+        Some(0) if !declared() => Coding::Plain,
         Some(length) => {
             let mut digits = [0; 20];
             write_line(out, "content-length", decimal(length, &mut digits));
@@ -86,8 +88,8 @@ pub(super) fn as_map(asking: &Asking<'_>) -> HeaderMap {
             map.append(name, value);
         }
     });
-    if let Some(length) = asking.headers.get(http::header::CONTENT_LENGTH) {
-        map.insert(http::header::CONTENT_LENGTH, length.clone());
+    if let Some(length) = asking.headers.get(CONTENT_LENGTH) {
+        map.insert(CONTENT_LENGTH, length.clone());
     }
     map
 }
