@@ -81,6 +81,13 @@ pub fn reader() -> (Reader, Readers) {
     (Reader(ask), Readers(asked))
 }
 
+impl Readers {
+    /// The next who asks; `None` where nobody is left who could.
+    pub async fn next(&mut self) -> Option<oneshot::Sender<Books>> {
+        self.0.recv().await
+    }
+}
+
 impl Reader {
     /// The books as they are now; `None` where the recorder is gone.
     pub async fn read(&self) -> Option<Books> {
@@ -151,7 +158,7 @@ impl Recorder {
                 () = &mut stop => break,
                 _ = tick.tick() => self.collect(),
                 (order, told) = ended(&mut sending) => self.answered(&order, told),
-                Some(reader) = self.readers.0.recv() => self.show(reader),
+                Some(reader) = self.readers.next() => self.show(reader),
             }
             self.send(&mut sending);
         }

@@ -13,6 +13,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -24,14 +25,19 @@ use crate::support::client::Client;
 use crate::support::control::Plane;
 use crate::support::eventually;
 use crate::support::exposition::Page;
+use crate::support::load::{named, serving};
 use crate::support::redis::Redis;
+use crate::support::site::{Site, await_proof};
 
 fn service(plane: &Plane, name: &str) -> Arc<Service> {
     eventually("it is served", || plane.table().services.get(name).cloned())
 }
 
 fn scrape(plane: &Plane) -> Page {
-    let address = plane.control.admin.expect("an admin port");
+    scrape_at(plane.control.admin.expect("an admin port"))
+}
+
+fn scrape_at(address: SocketAddr) -> Page {
     let mut client = Client::connect(address);
     client.send(format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\n\r\n"));
     let answer = client.read_answer();
@@ -176,6 +182,44 @@ fn metrics_say_exactly_what_redis_was_told() {
             .collect();
         assert_eq!(as_told(&scrape(&plane), version), told, "{key}");
     }
+}
+
+#[test]
+fn requests_of_clients_are_told_as_redis_is_told() {
+    let redis = Redis::start();
+    let (upstream, _hits) = serving("hello");
+    redis.call(&["HSET", "smartlink:endpoints:a", &upstream.url("/"), "base"]);
+    let site = Site::start(&redis);
+    await_proof(&redis);
+    for _ in 0..20 {
+        assert_eq!(site.ask(&named("a")).status, 200);
+        // A name that nobody configured is no label.
+        assert_eq!(site.ask(&named("stranger")).status, 400);
+    }
+    let told = eventually("redis knows all", || {
+        let hash = redis.hash("smartlink:stats:a:base");
+        let all = hash.get("requests").map(String::as_str) == Some("20");
+        all.then_some(hash)
+    });
+    let page = scrape_at(site.admin);
+    let said = as_told(&page, "base");
+    for field in [
+        "requests",
+        "status_200",
+        "latency_us_sum",
+        "bytes_in",
+        "bytes_out",
+    ] {
+        let said = said.get(field).map(u64::to_string);
+        assert_eq!(said.as_ref(), told.get(field), "{field}");
+    }
+    let known = ["a", ""];
+    assert!(page.all(|sample| known.contains(&sample.label("service"))));
+    let attempts = [("service", "a"), ("result", "fine")];
+    assert_eq!(
+        page.sum("smartlink_endpoint_attempts_total", &attempts),
+        20.0
+    );
 }
 
 #[test]

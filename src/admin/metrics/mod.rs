@@ -18,8 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body::Frame;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::{spawn_blocking, yield_now};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use self::facts::{Facts, Sources};
@@ -82,20 +82,17 @@ impl Metrics {
         tokio::spawn(async move {
             let gathered = spawn_blocking(|| Writer::new(Facts::gather(sources, books)));
             if let Ok(writer) = gathered.await {
-                write(writer, pieces, turn).await;
+                write(writer, pieces, PAGE_TIME).await;
             }
+            drop(turn);
         });
         Some(Pieces(rest))
     }
 }
 
-/// Writes a page to its end, unless that takes too long or nobody reads it.
-async fn write(
-    mut writer: Writer,
-    pieces: mpsc::Sender<Option<Bytes>>,
-    turn: OwnedSemaphorePermit,
-) {
-    let end = Instant::now() + PAGE_TIME;
+/// Writes a page to its end, unless that takes longer than `most` or nobody reads it.
+async fn write(mut writer: Writer, pieces: mpsc::Sender<Option<Bytes>>, most: Duration) {
+    let end = Instant::now() + most;
     loop {
         let written = spawn_blocking(move || {
             let piece = writer.next();
@@ -108,11 +105,9 @@ async fn write(
         let is_last = piece.is_none();
         let sent = timeout_at(end, pieces.send(piece)).await;
         if is_last || !matches!(sent, Ok(Ok(()))) {
-            break;
+            return;
         }
-        yield_now().await;
     }
-    drop(turn);
 }
 
 /// A page being written.
@@ -192,3 +187,6 @@ impl http_body::Body for Pieces {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

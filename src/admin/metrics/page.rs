@@ -63,15 +63,16 @@ impl Page {
 /// Writes `text` with what would end it escaped: in help texts `\` and line feeds, in label values
 /// quotes too.
 fn escape(out: &mut String, text: &str, quotes: bool) {
-    let special = |c: char| c == '\\' || c == '\n' || (quotes && c == '"');
-    if !text.contains(special) {
+    // Nearly always there is none, and bytes are faster to look through than characters.
+    if !text.bytes().any(|b| matches!(b, b'\\' | b'\n' | b'"')) {
         out.push_str(text);
         return;
     }
     for c in text.chars() {
         match c {
             '\n' => out.push_str("\\n"),
-            c if special(c) => out.extend(['\\', c]),
+            '\\' => out.push_str("\\\\"),
+            '"' if quotes => out.push_str("\\\""),
             c => out.push(c),
         }
     }
