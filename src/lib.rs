@@ -13,4 +13,5 @@ pub mod settings;
 pub mod stats;
 pub mod store;
 pub mod telemetry;
+pub mod top;
 pub mod transport;

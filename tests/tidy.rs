@@ -17,7 +17,8 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("policy", &["model"]),
     ("stats", &["model"]),
     ("telemetry", &["model"]),
-    ("settings", &["model", "telemetry"]),
+    ("settings", &["model", "telemetry", "top"]),
+    ("top", &["model", "stats"]),
     ("store", &["model", "policy", "stats"]),
     ("transport", &["model"]),
     (
@@ -65,6 +66,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "telemetry",
             "app",
             "settings",
+            "top",
         ],
     ),
 ];
@@ -209,6 +211,7 @@ fn pure_rooms_touch_no_clock_socket_task_environment_or_chance() {
         .into_iter()
         .chain(files("src/policy", ".rs"))
         .chain(files("src/stats", ".rs"))
+        .chain(files("src/top", ".rs"))
     {
         if is_test(&path) {
             continue;

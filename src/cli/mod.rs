@@ -6,6 +6,7 @@ mod dev;
 mod forget_vanished;
 mod serve;
 mod signal;
+mod top;
 
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -35,6 +36,10 @@ enum Error {
     Signal(#[source] io::Error),
     #[error("cannot write to standard output")]
     Print(#[source] io::Error),
+    #[error("cannot use the terminal")]
+    Terminal(#[source] io::Error),
+    #[error("standard output is no terminal: --once prints one picture")]
+    NoTerminal,
     #[error("cannot set up the log")]
     Log(#[source] telemetry::Error),
     #[error("cannot take the inherited sockets")]
@@ -73,6 +78,7 @@ fn run_verb(verb: Verb) -> Result<ExitCode, Error> {
         Verb::Serve(serve) => serve::run(&serve),
         Verb::Check(check) => check::run(&check),
         Verb::Dev(dev) => dev::run(&dev),
+        Verb::Top(top) => top::run(&top),
         Verb::ForgetVanished(forget) => forget_vanished::run(&forget),
         Verb::Demo(demo) => demo::run(&demo),
     }

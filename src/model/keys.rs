@@ -163,7 +163,30 @@ impl Keys {
     /// A glob pattern that matches every key below the prefix, for `SCAN`.
     #[must_use]
     pub fn pattern_of_all(&self) -> String {
-        format!("{}*", escape_glob(&self.prefix))
+        self.pattern("*")
+    }
+
+    /// A glob pattern of keys below the prefix; `rest` is a pattern itself.
+    #[must_use]
+    pub fn pattern(&self, rest: &str) -> String {
+        format!("{}{rest}", escape_glob(&self.prefix))
+    }
+
+    /// The gateway of whose hash this is the key.
+    #[must_use]
+    pub fn parse_gateway<'k>(&self, key: &'k str) -> Option<&'k str> {
+        let rest = key.strip_prefix(&*self.prefix)?;
+        rest.strip_prefix("gateway:")
+    }
+
+    /// The service of whose endpoints, health or live numbers this is the key.
+    #[must_use]
+    pub fn parse_service(&self, key: &str) -> Option<Name> {
+        let rest = key.strip_prefix(&*self.prefix)?;
+        let kinds = ["endpoints:", "health:", "live:"];
+        kinds
+            .iter()
+            .find_map(|kind| Name::parse(rest.strip_prefix(kind)?))
     }
 
     /// The hash of config errors.
@@ -298,6 +321,20 @@ mod tests {
         ] {
             assert_eq!(key, format!("smartlink:{expected}"));
         }
+    }
+
+    #[test]
+    fn who_looks_on_learns_names_from_keys() {
+        let keys = Keys::new("{a}:");
+        let service = |key: &str| keys.parse_service(key).map(|name| name.to_string());
+        for key in ["{a}:endpoints:s.1", "{a}:health:s.1", "{a}:live:s.1"] {
+            assert_eq!(service(key).as_deref(), Some("s.1"), "{key}");
+        }
+        for key in ["{a}:live:s:endpoints", "{a}:stats:s", "live:s", "{a}:live:"] {
+            assert_eq!(service(key), None, "{key}");
+        }
+        assert_eq!(keys.parse_gateway("{a}:gateway:g:1"), Some("g:1"));
+        assert_eq!(keys.parse_gateway("gateway:g"), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::{OrOff, Secret};
 use crate::model::value;
 use crate::telemetry;
+use crate::top::trouble::Sort;
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
@@ -109,4 +110,11 @@ pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
 
 pub(super) fn size(text: &str) -> Result<u64, String> {
     value::nonzero_size(text).map_err(|wanted| want(&wanted))
+}
+
+pub(super) fn sort(text: &str) -> Result<Sort, String> {
+    Sort::parse(text).ok_or_else(|| {
+        let words = Sort::ALL.map(Sort::word).join(", ");
+        format!("want one of {words}")
+    })
 }

@@ -24,6 +24,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::telemetry;
+use crate::top::trouble::Sort;
 
 /// What the command line asks for.
 #[derive(Debug, Parser)]
@@ -48,6 +49,8 @@ pub enum Verb {
     Check(Check),
     /// Bring up everything on a fresh machine: own Redis, two demo services, live traffic
     Dev(Dev),
+    /// Watch services, versions, endpoints and gateways live, the worst first
+    Top(Box<Top>),
     /// Drop what vanished from Redis without being deleted by name, and is still served
     ForgetVanished(ForgetVanished),
     /// Run one demo service: an address in, coordinates out
@@ -259,6 +262,38 @@ pub struct Check {
     pub alert: Option<String>,
 }
 
+/// Flags of `top`.
+#[derive(Debug, Args)]
+pub struct Top {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "the type says it, and a comment would be shown by --help"
+    )]
+    pub redis: Redis,
+    /// Another Redis for counts, as given to the gateways [default: that of --redis]
+    #[arg(long, env = "SMARTLINK_STATS_REDIS", hide_env_values = true, value_name = "URL", value_parser = flag::redis_url)]
+    pub stats_redis: Option<Secret>,
+    /// How often everything on the screen is read again
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = flag::duration)]
+    pub interval: Duration,
+    /// What comes first: worst, rate, errors, p99, inflight or name
+    #[arg(long, value_name = "ORDER", default_value = "worst", value_parser = flag::sort)]
+    pub sort: Sort,
+    /// Only services with this in their name or state
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub filter: String,
+    /// Print one picture as plain text and end
+    #[arg(long)]
+    pub once: bool,
+    /// Print one picture as a JSON object and end
+    #[arg(long)]
+    pub json: bool,
+    /// No colours; also where the variable NO_COLOR is set
+    #[arg(long)]
+    pub no_color: bool,
+}
+
 /// Flags of `forget-vanished`.
 #[derive(Debug, Args)]
 pub struct ForgetVanished {
@@ -375,6 +410,10 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Refusal> {
             add_credentials(&mut serve.redis)?;
         }
         Verb::Check(check) => add_credentials(&mut check.redis)?,
+        Verb::Top(top) => {
+            add_credentials(&mut top.redis)?;
+            top.no_color |= variable("NO_COLOR")?.is_some();
+        }
         Verb::ForgetVanished(forget) => add_credentials(&mut forget.redis)?,
         Verb::Dev(_) | Verb::Demo(_) => {}
     }

@@ -6,6 +6,7 @@ use fred::interfaces::HashesInterface;
 use fred::types::Value;
 
 use super::{Error, Store};
+use crate::model::keys::Keys;
 use crate::model::name::ServiceName;
 
 /// What this gateway holds of the endpoints of one service.
@@ -40,7 +41,9 @@ pub struct Merged {
 }
 
 /// The hash of the services whose health stands in Redis, so that nobody has to scan for them.
-const INDEX: &str = "health";
+pub(super) fn index(keys: &Keys) -> String {
+    keys.internal("health")
+}
 
 impl Store {
     /// Lays what `instance` holds over what other gateways wrote. What gateways held that are among
@@ -53,7 +56,7 @@ impl Store {
     ) -> Result<Merged, Error> {
         const STEP: &str = "write the health of endpoints";
         let client = self.here()?;
-        let mut keys = vec![self.keys.internal(INDEX)];
+        let mut keys = vec![index(&self.keys)];
         keys.extend(services.iter().map(|it| self.keys.health(&it.service)));
         keys.extend(peers.iter().map(|peer| self.keys.gateway(peer)));
         let counts = [services.len().to_string(), peers.len().to_string()];
@@ -82,7 +85,7 @@ impl Store {
     /// The services whose health stands in Redis.
     pub async fn services_with_health(&self) -> Result<Vec<String>, Error> {
         self.here()?
-            .hkeys(self.keys.internal(INDEX))
+            .hkeys(index(&self.keys))
             .await
             .map_err(Error::step("read which services have a health"))
     }

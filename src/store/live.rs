@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use fred::clients::{Pipeline, Transaction};
+use fred::clients::{Client, Pipeline, Transaction};
 use fred::interfaces::{FredResult, HashesInterface, KeysInterface, TransactionInterface};
 use fred::types::{Expiration, SetOptions, Value};
 
@@ -125,7 +125,7 @@ impl Ledger {
         let keys = services.iter().map(|service| self.gauge_key(service));
         let keys: Vec<String> = keys.collect();
         let mut all = Vec::with_capacity(keys.len());
-        for (key, said) in keys.iter().zip(self.hashes(&keys).await?) {
+        for (key, said) in keys.iter().zip(read_hashes(self.here()?, &keys).await?) {
             let (mut gauges, mut past) = (Vec::new(), Vec::new());
             for (instance, json) in said {
                 match serde_json::from_str::<Gauge>(&json) {
@@ -150,34 +150,11 @@ impl Ledger {
         let keys = wanted
             .iter()
             .map(|(service, version, second)| self.keys().hist(service, version, *second));
-        let hashes = self.hashes(&keys.collect::<Vec<_>>()).await?;
+        let hashes = read_hashes(self.here()?, &keys.collect::<Vec<_>>()).await?;
         let parse = |hash: HashMap<String, String>| {
             Fine::parse(hash.iter().map(|(field, count)| (&**field, &**count)))
         };
         Ok(hashes.into_iter().map(parse).collect())
-    }
-
-    /// The hashes under these keys, in their order; empty where none stands.
-    async fn hashes(&self, keys: &[String]) -> Result<Vec<HashMap<String, String>>, Error> {
-        const STEP: &str = "read what is live";
-        let client = self.here()?;
-        let mut hashes = Vec::with_capacity(keys.len());
-        for part in keys.chunks(COMMANDS_AT_ONCE) {
-            let pipeline: Pipeline<_> = client.pipeline();
-            for key in part {
-                let queued: FredResult<Value> = pipeline.hgetall(&**key).await;
-                queued.map_err(Error::step(STEP))?;
-            }
-            for answer in pipeline.try_all::<HashMap<String, String>>().await {
-                hashes.push(match answer.map_err(Error::step(STEP)) {
-                    Ok(hash) => hash,
-                    // Something else stands there, which is as good as nothing.
-                    Err(error) if error.is_refused() => HashMap::new(),
-                    Err(error) => return Err(error),
-                });
-            }
-        }
-        Ok(hashes)
     }
 
     /// What is live of the endpoints of a service, all gateways together, as it was last written.
@@ -185,7 +162,8 @@ impl Ledger {
         &self,
         service: &ServiceName,
     ) -> Result<HashMap<String, EndpointGauge>, Error> {
-        let hashes = self.hashes(&[self.keys().live_endpoints(service)]).await?;
+        let key = self.keys().live_endpoints(service);
+        let hashes = read_hashes(self.here()?, &[key]).await?;
         let endpoints = hashes.into_iter().flatten();
         Ok(endpoints
             .filter_map(|(url, json)| Some((url, serde_json::from_str(&json).ok()?)))
@@ -210,6 +188,31 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// The hashes under these keys, in their order; empty where none stands.
+pub(super) async fn read_hashes(
+    client: &Client,
+    keys: &[String],
+) -> Result<Vec<HashMap<String, String>>, Error> {
+    const STEP: &str = "read what is live";
+    let mut hashes = Vec::with_capacity(keys.len());
+    for part in keys.chunks(COMMANDS_AT_ONCE) {
+        let pipeline: Pipeline<_> = client.pipeline();
+        for key in part {
+            let queued: FredResult<Value> = pipeline.hgetall(&**key).await;
+            queued.map_err(Error::step(STEP))?;
+        }
+        for answer in pipeline.try_all::<HashMap<String, String>>().await {
+            hashes.push(match answer.map_err(Error::step(STEP)) {
+                Ok(hash) => hash,
+                // Something else stands there, which is as good as nothing.
+                Err(error) if error.is_refused() => HashMap::new(),
+                Err(error) => return Err(error),
+            });
+        }
+    }
+    Ok(hashes)
 }
 
 async fn replace(

@@ -16,6 +16,7 @@ mod publish;
 mod pulse;
 mod scan;
 mod snapshot;
+mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub use publish::{News, Note};
 pub use pulse::{Flags, Pulse};
 pub use scan::Scan;
 pub use snapshot::{load as load_snapshot, save as save_snapshot};
+pub use view::View;
 
 use crate::model::keys::Keys;
 

@@ -9,8 +9,8 @@ use crate::model::keys::Parsed;
 /// How far a walk through all keys has come.
 #[derive(Clone, Debug)]
 pub struct Scan {
-    cursor: String,
-    count: u32,
+    pub(super) cursor: String,
+    pub(super) count: u32,
 }
 
 impl Default for Scan {
@@ -62,7 +62,8 @@ impl Store {
     }
 }
 
-fn decode(answer: Value) -> Option<(String, Vec<String>)> {
+/// The answer of `SCAN`.
+pub(super) fn decode(answer: Value) -> Option<(String, Vec<String>)> {
     let Value::Array(parts) = answer else {
         return None;
     };

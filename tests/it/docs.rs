@@ -159,7 +159,8 @@ impl Stage {
         self.children.push(child);
     }
 
-    /// `redis-cli` as the documents have it: our port, and answers as a terminal shows them.
+    /// `redis-cli` as the documents have it: our port, and answers as a terminal shows them; and
+    /// `smartlink` with the same Redis.
     fn write_shim(&self) {
         let cli = ["redis-cli", "valkey-cli"].into_iter().find_map(on_path);
         let cli = cli.expect("redis-cli or valkey-cli on PATH");
@@ -171,7 +172,16 @@ impl Stage {
             format!("#!/bin/sh\nexec {cli} -p {port} --no-raw \"$@\"\n"),
         )
         .unwrap();
-        fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
+        let own = self.redis.folder().join("smartlink");
+        let program = env!("CARGO_BIN_EXE_smartlink");
+        fs::write(
+            &own,
+            format!("#!/bin/sh\nSMARTLINK_REDIS={url} exec {program} \"$@\"\n"),
+        )
+        .unwrap();
+        for shim in [shim, own] {
+            fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
+        }
     }
 
     /// A text of a document with the addresses of this stage.

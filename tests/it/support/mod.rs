@@ -7,6 +7,7 @@ pub mod exposition;
 pub mod faulty;
 pub mod gateway;
 pub mod load;
+pub mod pane;
 pub mod port;
 pub mod receiver;
 pub mod redis;
