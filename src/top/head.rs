@@ -46,11 +46,12 @@ pub(super) fn sums(board: &Board) -> Line<'static> {
         if count == 1 { "service" } else { "services" }
     ))];
     let level = if trouble > 0 { Level::Bad } else { Level::Fine };
+    let out = match out {
+        0 => String::new(),
+        out => format!(", {} out", text::counted(out, "endpoint")),
+    };
     spans.push(Span::styled(
-        format!(
-            "{trouble} in trouble, {} out",
-            text::counted(out, "endpoint")
-        ),
+        format!("{trouble} in trouble{out}"),
         colour(level),
     ));
     spans.push(Span::raw(format!(
