@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::access;
 use crate::admin::{self, Admin};
 use crate::control::alerter::{self, Alerter, Secrets};
 use crate::control::live::Live;
@@ -48,6 +49,8 @@ pub struct Options {
     pub snapshot: Option<PathBuf>,
     /// Where the secrets of alerts are.
     pub secrets: Secrets,
+    /// The access log, where there is one.
+    pub access: Option<access::Options>,
 }
 
 /// The whole gateway.
@@ -64,6 +67,7 @@ pub struct Bound {
     instance: String,
     proxy: proxy::Bound,
     control: Control,
+    access: Option<(access::Log, access::Writer)>,
 }
 
 impl App {
@@ -71,6 +75,8 @@ impl App {
     /// answered by `Bound::run`. Blocks for about a second at most.
     pub fn bind(options: Options) -> Result<Bound, Error> {
         let threads = options.proxy.threads.max(1);
+        let access = options.access.as_ref().map(access::start).transpose();
+        let access = access.map_err(Error::AccessLog)?;
         let proxy = proxy::bind(options.proxy)?;
         let public = proxy.addresses().to_vec();
         let instance = options.store.instance.clone();
@@ -94,6 +100,7 @@ impl App {
             instance,
             proxy,
             control,
+            access,
         })
     }
 }
@@ -107,13 +114,21 @@ impl Bound {
             .build()
             .map_err(Error::Runtime)?;
         let counters = std::mem::take(&mut self.control.counters);
-        let (table, links) = (&self.control.table, &self.control.links);
-        let running = self.proxy.start(table, links, counters)?;
+        let (log, writer) = self.access.unzip();
+        let links = proxy::Links {
+            access: log,
+            ..self.control.links.clone()
+        };
+        let running = self.proxy.start(&self.control.table, &links, counters)?;
+        drop(links);
         telemetry::listening(&self.instance, &self.public, self.admin);
         runtime.block_on(stop);
         telemetry::draining();
         self.control.status.set_draining();
         running.drain()?;
+        if let Some(writer) = writer {
+            writer.finish();
+        }
         drop(self.control);
         telemetry::stopped();
         Ok(())
@@ -157,6 +172,9 @@ pub enum Error {
     /// The name is taken.
     #[error(transparent)]
     Name(#[from] NameHeld),
+    /// The access log cannot be opened.
+    #[error("cannot open the access log")]
+    AccessLog(#[source] std::io::Error),
     /// The thread ended before it said anything.
     #[error("the control plane ended at its start")]
     Ended,
@@ -193,7 +211,11 @@ impl Control {
             health: Board::new(epoch),
         };
         let (reports, reported) = mpsc::channel(REPORTS_MAX);
-        let links = proxy::Links { epoch, reports };
+        let links = proxy::Links {
+            epoch,
+            reports,
+            access: None,
+        };
         let prober = prober::Options {
             epoch,
             instance: options.watcher.instance.clone(),

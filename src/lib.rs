@@ -2,6 +2,7 @@
 //!
 //! The rooms, in reading order:
 
+pub mod access;
 pub mod admin;
 pub mod app;
 pub mod cli;

@@ -9,7 +9,7 @@ use super::{Error, redis_options, signal};
 use crate::app::{self, App};
 use crate::control::recorder;
 use crate::stats::batch::Cut;
-use crate::{admin, proxy, settings, store, telemetry};
+use crate::{access, admin, proxy, settings, store, telemetry};
 
 /// Serves, drains, and returns when all is done.
 pub(super) fn run(serve: &settings::Serve) -> Result<ExitCode, Error> {
@@ -66,6 +66,14 @@ pub(super) fn options(serve: &settings::Serve) -> app::Options {
         reconcile: serve.reconcile,
         snapshot: serve.snapshot.as_option().cloned(),
         secrets: settings::secret,
+        access: serve.access_log.as_option().map(|file| access::Options {
+            place: match file.to_str() {
+                Some("-") => access::Place::Stdout,
+                _ => access::Place::File(file.clone()),
+            },
+            format: serve.access_log_format,
+            sample: serve.access_log_sample,
+        }),
     }
 }
 

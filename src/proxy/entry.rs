@@ -24,6 +24,7 @@ use super::handler::{Exchange, Failure, Outcome, admit};
 use super::keys::Keys;
 use super::worker::Held;
 use super::{cors, micros};
+use crate::access::Rule;
 use crate::policy::scan::{self, ScanError, Scanner};
 
 /// Up to this a body is read whole before anything is sent.
@@ -42,6 +43,7 @@ pub(super) async fn serve(
     body: Incoming,
     origin: Option<&HeaderValue>,
 ) -> Outcome {
+    (exchange.state.record).note(|line| line.rule = Some(Rule::Named));
     // The room that a whole body takes of the entry's buffer is held until its answer begins.
     let (name, mut body, mut held) = read(exchange, body).await?;
     let service = admit(exchange, exchange.table.services.get(&name), &name)?;

@@ -141,6 +141,11 @@ impl Error {
         Outside { status, code, msg }
     }
 
+    /// Its stable code.
+    pub(super) fn code(&self) -> &'static str {
+        self.outside().code
+    }
+
     /// Tells the log, for those who look closely.
     pub(super) fn tell(&self, service: &str, request_id: &str) {
         let Outside { code, msg, .. } = self.outside();

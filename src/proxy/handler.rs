@@ -16,7 +16,7 @@ use super::error::Error;
 use super::headers::{self, REQUEST_ID};
 use super::state::State;
 use super::worker::{View, Worker};
-use super::{cors, entry, routed, upstream};
+use super::{cors, entry, notes, routed, upstream};
 use crate::model::table::Service;
 
 /// What every step of one request knows.
@@ -82,6 +82,7 @@ pub(super) async fn handle(
         request_id,
         host,
     };
+    notes::begin(&exchange, &parts);
     let named = entry::is_named(&exchange, &parts);
     let outcome = match check_head(&mut exchange, &parts) {
         Ok(()) if named && parts.method == Method::POST => {

@@ -14,6 +14,7 @@ mod handler;
 mod headers;
 mod keys;
 mod listener;
+mod notes;
 mod record;
 mod routed;
 mod state;
@@ -34,6 +35,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::access::Log;
 use crate::model::table::Table;
 use crate::policy::health::Report;
 use crate::stats::Counter;
@@ -89,6 +91,8 @@ pub struct Links {
     pub epoch: Instant,
     /// Takes what requests find out about endpoints; what it has no room for is dropped.
     pub reports: mpsc::Sender<Report>,
+    /// The access log, where there is one.
+    pub access: Option<Log>,
 }
 
 /// A data plane whose sockets are open, and which does not accept yet.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::error::Error;
 use super::worker::Worker;
+use crate::access::Line;
 use crate::model::table::{Service, Version};
 use crate::stats::{ErrorKind, Outcome, Rejection};
 
@@ -41,6 +42,8 @@ pub(super) struct Record {
     /// On the worker's clock, in microseconds.
     started_us: Cell<u64>,
     first_byte_us: Cell<Option<u64>>,
+    /// Its line in the access log, where it gets one.
+    line: RefCell<Option<Box<Line>>>,
 }
 
 impl Record {
@@ -56,6 +59,7 @@ impl Record {
             bytes_out: Cell::new(0),
             started_us: Cell::new(0),
             first_byte_us: Cell::new(None),
+            line: RefCell::new(None),
         }
     }
 
@@ -87,6 +91,23 @@ impl Record {
     /// It is for this service.
     pub(super) fn of_service(&self, service: &Arc<Service>) {
         self.under.replace(Under::Service(Arc::clone(service)));
+    }
+
+    /// It gets this line in the access log.
+    pub(super) fn log(&self, line: Line) {
+        self.line.replace(Some(Box::new(line)));
+    }
+
+    /// Whether it gets a line in the access log.
+    pub(super) fn is_logged(&self) -> bool {
+        self.line.borrow().is_some()
+    }
+
+    /// Writes in its line, where it has one.
+    pub(super) fn note(&self, write: impl FnOnce(&mut Line)) {
+        if let Some(line) = &mut *self.line.borrow_mut() {
+            write(line);
+        }
     }
 
     /// It was sent, or was to be sent, to this version.
@@ -128,12 +149,18 @@ impl Record {
     pub(super) fn failed(&self, error: &Error) {
         self.error.set(kind(error));
         self.rejection.set(rejection(error));
+        self.note(|line| line.error = Some(error.code()));
     }
 
     /// The answer broke off after its head.
     pub(super) fn broke(&self, kind: ErrorKind) {
         if self.error.get().is_none() {
             self.error.set(Some(kind));
+            let code = match kind {
+                ErrorKind::Timeout => "upstream_timeout",
+                _ => "upstream_reset",
+            };
+            self.note(|line| line.error = Some(code));
         }
     }
 
@@ -146,8 +173,8 @@ impl Record {
 
     /// It is over: counted, where there is something to count it under.
     pub(super) fn end(&self, worker: &Worker) {
-        let under = self.under.take();
-        if matches!(under, Under::Nothing) {
+        let (under, line) = (self.under.take(), self.line.take());
+        if matches!(under, Under::Nothing) && line.is_none() {
             return;
         }
         let started_us = self.started_us.get();
@@ -161,12 +188,36 @@ impl Record {
             total_us: worker.now_us() - started_us,
             first_byte_us: self.first_byte_us.get().map(|at_us| at_us - started_us),
         };
+        if let (Some(log), Some(line)) = (&worker.access, line) {
+            log.tell(finish(line, &under, &outcome));
+        }
         match under {
             Under::Nothing => {}
             Under::Service(service) => worker.counter.count_service(&service, &outcome),
             Under::Version(version) => worker.counter.count_version(&version, &outcome),
         }
     }
+}
+
+/// The rest of its line.
+fn finish(mut line: Box<Line>, under: &Under, outcome: &Outcome) -> Box<Line> {
+    match under {
+        Under::Nothing => {}
+        Under::Service(service) => line.service = Some(service.name.as_str().into()),
+        Under::Version(version) => {
+            line.service = Some(version.service.as_str().into());
+            line.version = Some(version.name.as_str().into());
+        }
+    }
+    line.first_byte_us = outcome.first_byte_us;
+    line.total_us = outcome.total_us;
+    line.bytes_in = outcome.bytes_in;
+    line.bytes_out = outcome.bytes_out;
+    line.status = outcome.status;
+    if outcome.status == CLIENT_LEFT {
+        line.error = Some("client_gone");
+    }
+    line
 }
 
 /// What an error counts as; nothing where it is the client's.

@@ -13,6 +13,7 @@ use super::error::Error;
 use super::forward::{self, Call};
 use super::handler::{Exchange, Failure, Outcome, admit};
 use super::keys::Keys;
+use crate::access::Rule;
 use crate::model::name::VersionName;
 use crate::model::settings::Cors;
 use crate::policy::route::{self, Match, RequestFacts};
@@ -77,7 +78,13 @@ fn find<'e>(
         query: parts.uri.query(),
         headers: &parts.headers,
     };
-    route::find(&exchange.table.routes, &facts).map_err(|_malformed| Error::BadTarget)
+    let found =
+        route::find(&exchange.table.routes, &facts).map_err(|_malformed| Error::BadTarget)?;
+    if let Some(found) = &found {
+        let rule = || Some(Rule::Route(found.route.id.as_str().into()));
+        (exchange.state.record).note(|line| line.rule = rule());
+    }
+    Ok(found)
 }
 
 /// The method of the request that a preflight announces.

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::state::{PARK_AFTER_MS, State};
 use super::upstream::{Names, Pools};
 use super::{Links, micros, millis};
+use crate::access::Log;
 use crate::model::hash::mix;
 use crate::model::settings::Effective;
 use crate::model::table::{Endpoint, Table};
@@ -69,6 +70,8 @@ pub(super) struct Worker {
     reports: mpsc::Sender<Report>,
     /// Counts what this thread's requests come to.
     pub(super) counter: Counter,
+    /// The access log, where there is one.
+    pub(super) access: Option<Log>,
     now: Cell<u64>,
     draining: Cell<Option<u64>>,
     cut: Notify,
@@ -99,6 +102,7 @@ impl Worker {
             started: links.epoch,
             reports: links.reports,
             counter,
+            access: links.access,
             now: Cell::new(1),
             draining: Cell::new(None),
             cut: Notify::new(),

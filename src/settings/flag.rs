@@ -31,6 +31,13 @@ pub(super) fn file_or_off(text: &str) -> Result<OrOff<PathBuf>, String> {
     }
 }
 
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok();
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| "want a number from 0 to 1, such as 0.01".to_owned())
+}
+
 pub(super) fn redis_url(text: &str) -> Result<Secret, String> {
     const SCHEMES: [&str; 11] = [
         "redis",

@@ -23,8 +23,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ipnet::IpNet;
 
-use crate::telemetry;
 use crate::top::trouble::Sort;
+use crate::{access, telemetry};
 
 /// What the command line asks for.
 #[derive(Debug, Parser)]
@@ -139,6 +139,20 @@ pub struct Serve {
     /// How long requests in flight may take to finish after SIGTERM or SIGINT
     #[arg(long, env = "SMARTLINK_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = flag::duration)]
     pub drain_timeout: Duration,
+    /// One line for each request: a file, - for standard output, or off
+    #[arg(long, env = "SMARTLINK_ACCESS_LOG", value_name = "FILE", default_value = "off", value_parser = flag::file_or_off)]
+    pub access_log: OrOff<PathBuf>,
+    /// Form of the lines of the access log
+    #[arg(
+        long,
+        env = "SMARTLINK_ACCESS_LOG_FORMAT",
+        value_name = "FORM",
+        default_value = "json"
+    )]
+    pub access_log_format: access::Format,
+    /// Share of the requests that get a line, from 0 to 1
+    #[arg(long, env = "SMARTLINK_ACCESS_LOG_SAMPLE", value_name = "SHARE", default_value = "1", value_parser = flag::share)]
+    pub access_log_sample: f64,
     #[command(flatten)]
     #[expect(
         missing_docs,
@@ -176,6 +190,9 @@ impl Serve {
             trusted_proxies: Vec::new(),
             // Nobody waits for the demo's requests.
             drain_timeout: Duration::from_secs(2),
+            access_log: OrOff::Off,
+            access_log_format: access::Format::Json,
+            access_log_sample: 1.0,
             log: Log {
                 format: telemetry::Format::Text,
                 filter: "warn".to_owned(),

@@ -200,6 +200,11 @@ pub fn answer_cut(why: &str) {
     debug!(why, "answer cut");
 }
 
+/// Lines of the access log were lost.
+pub fn access_log_lost(cause: &std::io::Error) {
+    warn!(%cause, "the access log cannot be written: its lines are lost");
+}
+
 /// The gateway stops accepting and finishes what is in flight.
 pub fn draining() {
     info!("draining");

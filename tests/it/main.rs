@@ -1,6 +1,7 @@
 //! The real thing: private servers, real sockets, one file a behaviour.
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
+mod access_log;
 mod alert_receivers;
 mod alerts;
 mod bad_answers;

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::{demo, serve, signal};
-use crate::app::App;
+use crate::app::{self, App};
 use crate::settings;
 use redis::{Install, Redis};
 use traffic::Plan;
@@ -172,15 +172,13 @@ struct Gateway {
 
 impl Gateway {
     async fn start(dev: &settings::Dev, redis: SocketAddr) -> Result<Self, super::Error> {
-        let public = next_free(dev.listen)?;
-        let admin = next_free(dev.admin)?;
-        let options = serve::options(&settings::Serve::for_dev(public, admin, redis));
+        let wanted = (dev.listen, dev.admin);
         let (stop, stopped) = oneshot::channel::<()>();
         let (started, start) = oneshot::channel();
-        let run = move || match App::bind(options) {
+        let run = move || match bind(wanted, redis) {
             Err(error) => drop(started.send(Err(error))),
-            Ok(bound) => {
-                drop(started.send(Ok(())));
+            Ok((bound, addresses)) => {
+                drop(started.send(Ok(addresses)));
                 // A sender that is gone means the same as a word from it.
                 let stopped = async { drop(stopped.await) };
                 if let Err(error) = bound.run(stopped) {
@@ -192,14 +190,13 @@ impl Gateway {
             .name("gateway".to_owned())
             .spawn(run)
             .map_err(Error::Thread)?;
-        let gateway = Self {
+        let (public, admin) = start.await.map_err(|_gone| Error::NotServing)??;
+        Ok(Self {
             public,
             admin,
             stop: Some(stop),
             thread: Some(thread),
-        };
-        start.await.map_err(|_gone| Error::NotServing)??;
-        Ok(gateway)
+        })
     }
 }
 
@@ -211,6 +208,34 @@ impl Drop for Gateway {
             drop(thread.join());
         }
     }
+}
+
+/// Opens the gateway on the wanted addresses, or above them where somebody else listens, also where
+/// that one was faster by a moment.
+fn bind(
+    (listen, admin): (SocketAddr, SocketAddr),
+    redis: SocketAddr,
+) -> Result<(app::Bound, (SocketAddr, SocketAddr)), super::Error> {
+    let mut races = 0;
+    loop {
+        let addresses = (next_free(listen)?, next_free(admin)?);
+        let serve = settings::Serve::for_dev(addresses.0, addresses.1, redis);
+        match App::bind(serve::options(&serve)) {
+            Ok(bound) => return Ok((bound, addresses)),
+            Err(error) if is_taken(&error) && races < PORTS_TRIED => races += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Whether an address is in use, somewhere down the causes.
+fn is_taken(error: &app::Error) -> bool {
+    let first: &dyn std::error::Error = error;
+    let mut causes = std::iter::successors(Some(first), |error| error.source());
+    causes.any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::AddrInUse)
+    })
 }
 
 /// `wanted`, or the next port above it that nobody listens on.

@@ -164,6 +164,16 @@ impl Journey<'_> {
             }
             return Err((None, Error::UpstreamTimeout("total", total)));
         };
+        if let Ok(lease) = &lent {
+            let took = || {
+                if lease.is_reused() {
+                    0
+                } else {
+                    worker.now_us() - since_us
+                }
+            };
+            exchange.state.record.note(|line| line.connect_us = took());
+        }
         lent.map_err(|error| {
             let sight = (Seen::ConnectFailed, worker.now_us());
             worker.saw(endpoint, settings, sight, &error);
@@ -330,6 +340,7 @@ impl Drop for Pending<'_> {
     }
 }
 
+/// What follows from a failure.
 struct Meaning {
     failure: Option<Failure>,
     error: Error,

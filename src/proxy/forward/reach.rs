@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Journey;
 use super::attempt::Setback;
 use super::seat::{Seat, Shortage, Standing};
+use crate::access::Why;
 use crate::model::table::{Service, Version};
 use crate::policy::retry::{self, Asked, Failure, Verdict};
 use crate::proxy::body::SendBody;
@@ -67,14 +68,19 @@ impl Journey<'_> {
                 Err(shortage) => {
                     let wanted = version.as_ref().or(chosen);
                     // Boxed: most requests never wait.
-                    Box::pin(self.wait(wanted, &mut run, &mut newer, shortage)).await?
+                    let waiting = self.wait_noted(wanted, &mut run, &mut newer, shortage);
+                    Box::pin(waiting).await?
                 }
             };
             let service = self.current(newer.as_ref());
+            let record = &self.exchange.state.record;
             if run.attempts > 0 {
-                self.exchange.state.record.retried(run.attempts);
+                record.retried(run.attempts);
             }
             run.attempts += 1;
+            if record.is_logged() {
+                self.note(&seated, chosen, run.attempts);
+            }
             let (failure, stays) = match self
                 .attempt(&service.settings, seated, body, patience)
                 .await
@@ -100,6 +106,38 @@ impl Journey<'_> {
             seat = self.next(service, &stays, &mut run);
             version = Some(stays);
         }
+    }
+
+    /// Tells the access log of an attempt that begins.
+    fn note(&self, seat: &Seat, chosen: Option<&Arc<Version>>, attempts: u32) {
+        let Seat { version, place, .. } = seat;
+        let why = match chosen {
+            _ if self.pinned.is_some() => Why::Chosen,
+            Some(chosen) if chosen.name != version.name => Why::Spill,
+            _ if self.keys.point.is_some() => Why::Sticky,
+            _ => Why::Weight,
+        };
+        self.exchange.state.record.note(|line| {
+            line.version = Some(version.name.as_str().into());
+            line.endpoint = Some(place.endpoint().spec.url.clone());
+            line.why = Some(why);
+            line.attempts = attempts;
+        });
+    }
+
+    /// Waits, and tells the access log how long.
+    async fn wait_noted(
+        &self,
+        version: Option<&Arc<Version>>,
+        run: &mut Run,
+        newer: &mut Option<Rc<View>>,
+        shortage: Shortage,
+    ) -> Result<Seat, Error> {
+        let worker = &self.exchange.worker;
+        let begun_us = worker.now_us();
+        let waited = self.wait(version, run, newer, shortage).await;
+        (self.exchange.state.record).note(|line| line.wait_us += worker.now_us() - begun_us);
+        waited
     }
 
     /// The service as it is now, for a request that waited.

@@ -71,6 +71,7 @@ impl Gateway {
         let links = proxy::Links {
             epoch: Instant::now(),
             reports,
+            access: None,
         };
         let running = bound.start(&table, &links, counters).expect("threads");
         Self {

@@ -56,6 +56,7 @@ pub fn options(redis: &Redis) -> app::Options {
         reconcile: secs(5),
         snapshot: None,
         secrets: super::control::secrets,
+        access: None,
     }
 }
 

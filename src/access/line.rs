@@ -1,0 +1,317 @@
+//! One line of the access log.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+/// The longest that a header or a target is written.
+const TEXT_MAX: usize = 2_048;
+
+/// The form of a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// One JSON object.
+    #[default]
+    Json,
+    /// The combined log format of Apache httpd.
+    Combined,
+}
+
+/// What led a request to its service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rule {
+    /// The name in its body.
+    Named,
+    /// The route with this id.
+    #[serde(untagged)]
+    Route(Box<str>),
+}
+
+/// Why a request went to its version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Why {
+    /// The route pins it.
+    Chosen,
+    /// Its caller stays there.
+    Sticky,
+    /// By weight.
+    Weight,
+    /// Its own version could not take it.
+    Spill,
+}
+
+/// What is known of a request; times in microseconds.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// When its head was here.
+    pub time: SystemTime,
+    /// Its `x-request-id`.
+    pub id: Box<str>,
+    /// The client's address, through trusted proxies.
+    pub client: IpAddr,
+    /// The method.
+    pub method: Box<str>,
+    /// Path and query.
+    pub target: Box<str>,
+    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    pub minor: u8,
+    /// The host that was asked for.
+    pub host: Option<Box<str>>,
+    /// `user-agent`.
+    pub user_agent: Option<Box<str>>,
+    /// `referer`.
+    pub referer: Option<Box<str>>,
+    /// What led it to its service.
+    pub rule: Option<Rule>,
+    /// The service.
+    pub service: Option<Box<str>>,
+    /// The version that was asked last.
+    pub version: Option<Box<str>>,
+    /// Why it was that one.
+    pub why: Option<Why>,
+    /// The endpoint that was asked last.
+    pub endpoint: Option<Box<str>>,
+    /// Attempts at endpoints.
+    pub attempts: u32,
+    /// Time spent waiting for a place or an endpoint.
+    pub wait_us: u64,
+    /// Time the last connection took; 0 where it was there already.
+    pub connect_us: u64,
+    /// Time to the head of the upstream's answer.
+    pub first_byte_us: Option<u64>,
+    /// Time to the end of the answer.
+    pub total_us: u64,
+    /// Bytes of its body.
+    pub bytes_in: u64,
+    /// Bytes of the answer's body.
+    pub bytes_out: u64,
+    /// The status; 499 where the client left.
+    pub status: u16,
+    /// The code of what failed.
+    pub error: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Json<'l> {
+    time: String,
+    id: &'l str,
+    client: IpAddr,
+    method: &'l str,
+    target: &'l str,
+    protocol: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'l str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<&'l str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    referer: Option<&'l str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'l Rule>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<&'l str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'l str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<Why>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<&'l str>,
+    attempts: u32,
+    wait_ms: f64,
+    connect_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_byte_ms: Option<f64>,
+    total_ms: f64,
+    bytes_in: u64,
+    bytes_out: u64,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+}
+
+impl Line {
+    /// Appends the line and its end.
+    pub fn write(&self, format: Format, out: &mut Vec<u8>) {
+        match format {
+            Format::Json => self.write_json(out),
+            Format::Combined => self.write_combined(out),
+        }
+    }
+
+    fn protocol(&self) -> &'static str {
+        match self.minor {
+            0 => "HTTP/1.0",
+            _ => "HTTP/1.1",
+        }
+    }
+
+    fn write_json(&self, out: &mut Vec<u8>) {
+        let time = Timestamp::try_from(self.time).unwrap_or(Timestamp::UNIX_EPOCH);
+        let json = Json {
+            time: format!("{time:.3}"),
+            id: &self.id,
+            client: self.client,
+            method: &self.method,
+            target: cut(&self.target),
+            protocol: self.protocol(),
+            host: self.host.as_deref().map(cut),
+            user_agent: self.user_agent.as_deref().map(cut),
+            referer: self.referer.as_deref().map(cut),
+            rule: self.rule.as_ref(),
+            service: self.service.as_deref(),
+            version: self.version.as_deref(),
+            why: self.why,
+            endpoint: self.endpoint.as_deref(),
+            attempts: self.attempts,
+            wait_ms: millis(self.wait_us),
+            connect_ms: millis(self.connect_us),
+            first_byte_ms: self.first_byte_us.map(millis),
+            total_ms: millis(self.total_us),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            status: self.status,
+            error: self.error,
+        };
+        serde_json::to_writer(&mut *out, &json).expect("texts and numbers, into memory");
+        out.push(b'\n');
+    }
+
+    fn write_combined(&self, out: &mut Vec<u8>) {
+        let time = Timestamp::try_from(self.time).unwrap_or(Timestamp::UNIX_EPOCH);
+        let time = time.to_zoned(TimeZone::UTC);
+        let (client, protocol) = (self.client, self.protocol());
+        writeln!(
+            out,
+            "{client} - - [{}] \"{} {} {protocol}\" {} {} \"{}\" \"{}\"",
+            time.strftime("%d/%b/%Y:%H:%M:%S %z"),
+            quoted(&self.method),
+            quoted(cut(&self.target)),
+            self.status,
+            self.bytes_out,
+            quoted(cut(self.referer.as_deref().unwrap_or("-"))),
+            quoted(cut(self.user_agent.as_deref().unwrap_or("-"))),
+        )
+        .expect("into memory");
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact for longer than any request lasts"
+)]
+fn millis(micros: u64) -> f64 {
+    micros as f64 / 1_000.0
+}
+
+/// The beginning of a text that may be long.
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(TEXT_MAX))
+        .unwrap_or(text)
+}
+
+/// A text as httpd writes it between quotes: what could end the field or the line is escaped.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(char);
+            }
+            char if char.is_control() => {
+                // Writing into a String cannot fail.
+                let _written = write!(out, "\\x{:02x}", u32::from(char));
+            }
+            char => out.push(char),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn line() -> Line {
+        Line {
+            time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+            id: "abc".into(),
+            client: "127.0.0.1".parse().expect("an address"),
+            method: "GET".into(),
+            target: "/x?a=\"1\"".into(),
+            minor: 1,
+            host: Some("h".into()),
+            user_agent: Some("me\u{7}".into()),
+            referer: None,
+            rule: Some(Rule::Route("r1".into())),
+            service: Some("s".into()),
+            version: Some("base".into()),
+            why: Some(Why::Weight),
+            endpoint: Some("http://127.0.0.1:1/".into()),
+            attempts: 2,
+            wait_us: 0,
+            connect_us: 1_500,
+            first_byte_us: Some(2_000),
+            total_us: 3_250,
+            bytes_in: 7,
+            bytes_out: 42,
+            status: 200,
+            error: None,
+        }
+    }
+
+    fn written(format: Format, line: &Line) -> String {
+        let mut out = Vec::new();
+        line.write(format, &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn json_has_every_field_that_is_known() {
+        let text = written(Format::Json, &line());
+        assert_eq!(
+            text,
+            concat!(
+                r#"{"time":"2023-11-14T22:13:20.123Z","id":"abc","client":"127.0.0.1","#,
+                r#""method":"GET","target":"/x?a=\"1\"","protocol":"HTTP/1.1","host":"h","#,
+                r#""user_agent":"me\u0007","rule":"r1","service":"s","version":"base","#,
+                r#""why":"weight","endpoint":"http://127.0.0.1:1/","attempts":2,"wait_ms":0.0,"#,
+                r#""connect_ms":1.5,"first_byte_ms":2.0,"total_ms":3.25,"bytes_in":7,"#,
+                r#""bytes_out":42,"status":200}"#,
+                "\n"
+            )
+        );
+        let named = Line {
+            rule: Some(Rule::Named),
+            ..line()
+        };
+        assert!(written(Format::Json, &named).contains(r#""rule":"named""#));
+    }
+
+    #[test]
+    fn combined_is_what_log_readers_know() {
+        assert_eq!(
+            written(Format::Combined, &line()),
+            "127.0.0.1 - - [14/Nov/2023:22:13:20 +0000] \"GET /x?a=\\\"1\\\" HTTP/1.1\" 200 42 \
+             \"-\" \"me\\x07\"\n"
+        );
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let long = Line {
+            target: "é".repeat(5_000).into(),
+            ..line()
+        };
+        let text = written(Format::Combined, &long);
+        assert!(text.len() < 2_200, "{}", text.len());
+    }
+}
