@@ -17,7 +17,8 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("policy", &["model"]),
     ("stats", &["model"]),
     ("telemetry", &["model"]),
-    ("settings", &["model", "telemetry", "top"]),
+    ("access", &["telemetry"]),
+    ("settings", &["model", "telemetry", "access", "top"]),
     ("top", &["model", "stats"]),
     ("store", &["model", "policy", "stats"]),
     ("transport", &["model"]),
@@ -34,7 +35,14 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ),
     (
         "proxy",
-        &["model", "policy", "stats", "telemetry", "transport"],
+        &[
+            "model",
+            "policy",
+            "stats",
+            "telemetry",
+            "transport",
+            "access",
+        ],
     ),
     (
         "admin",
@@ -43,6 +51,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "access",
             "model",
             "policy",
             "stats",
@@ -56,6 +65,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "access",
             "model",
             "policy",
             "stats",

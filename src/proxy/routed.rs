@@ -42,6 +42,8 @@ pub(super) async fn serve(
         route,
         upstream_path,
     } = found.ok_or(Error::NoRoute)?;
+    let rule = || Some(Rule::Route(route.id.as_str().into()));
+    (exchange.state.record).note(|line| line.rule = rule());
     let name = route.service.as_str();
     let service = admit(exchange, exchange.table.services.get(name), name)?;
     if preflight && service.settings.cors_routed != Cors::Off {
@@ -78,13 +80,7 @@ fn find<'e>(
         query: parts.uri.query(),
         headers: &parts.headers,
     };
-    let found =
-        route::find(&exchange.table.routes, &facts).map_err(|_malformed| Error::BadTarget)?;
-    if let Some(found) = &found {
-        let rule = || Some(Rule::Route(found.route.id.as_str().into()));
-        (exchange.state.record).note(|line| line.rule = rule());
-    }
-    Ok(found)
+    route::find(&exchange.table.routes, &facts).map_err(|_malformed| Error::BadTarget)
 }
 
 /// The method of the request that a preflight announces.

@@ -231,11 +231,12 @@ fn stall_does_not_cut_an_answer_whose_request_is_still_on_its_way() {
         }
         connection.wait_for_close();
     });
-    let gateway = led_to(&upstream, &[("service:s", "stall", "1s")]);
+    let gateway = led_to(&upstream, &[("service:s", "stall", "3s")]);
     let mut client = gateway.connect();
     client.send("POST /e/ HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\n");
+    // Longer than `stall` in all, and each pause far below it.
     for _ in 0..10 {
-        std::thread::sleep(Duration::from_millis(250));
+        std::thread::sleep(Duration::from_millis(400));
         client.send("x");
     }
     assert_eq!(client.read_answer().text(), "halfrest");
