@@ -66,14 +66,18 @@ pub(super) fn options(serve: &settings::Serve) -> app::Options {
         reconcile: serve.reconcile,
         snapshot: serve.snapshot.as_option().cloned(),
         secrets: settings::secret,
-        access: serve.access_log.as_option().map(|file| access::Options {
-            place: match file.to_str() {
-                Some("-") => access::Place::Stdout,
-                _ => access::Place::File(file.clone()),
-            },
-            format: serve.access_log_format,
-            sample: serve.access_log_sample,
-        }),
+        access: serve
+            .access_log
+            .file
+            .as_option()
+            .map(|file| access::Options {
+                place: match file.to_str() {
+                    Some("-") => access::Place::Stdout,
+                    _ => access::Place::File(file.clone()),
+                },
+                format: serve.access_log.format,
+                sample: serve.access_log.sample,
+            }),
     }
 }
 

@@ -9,6 +9,7 @@
 )]
 
 mod flag;
+mod log;
 #[cfg(test)]
 mod tests;
 
@@ -23,8 +24,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ipnet::IpNet;
 
+pub use self::log::{AccessLog, Log};
+use crate::telemetry;
 use crate::top::trouble::Sort;
-use crate::{access, telemetry};
 
 /// What the command line asks for.
 #[derive(Debug, Parser)]
@@ -139,20 +141,12 @@ pub struct Serve {
     /// How long requests in flight may take to finish after SIGTERM or SIGINT
     #[arg(long, env = "SMARTLINK_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = flag::duration)]
     pub drain_timeout: Duration,
-    /// One line for each request: a file, - for standard output, or off
-    #[arg(long, env = "SMARTLINK_ACCESS_LOG", value_name = "FILE", default_value = "off", value_parser = flag::file_or_off)]
-    pub access_log: OrOff<PathBuf>,
-    /// Form of the lines of the access log
-    #[arg(
-        long,
-        env = "SMARTLINK_ACCESS_LOG_FORMAT",
-        value_name = "FORM",
-        default_value = "json"
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "the type says it, and a comment would be shown by --help"
     )]
-    pub access_log_format: access::Format,
-    /// Share of the requests that get a line, from 0 to 1
-    #[arg(long, env = "SMARTLINK_ACCESS_LOG_SAMPLE", value_name = "SHARE", default_value = "1", value_parser = flag::share)]
-    pub access_log_sample: f64,
+    pub access_log: AccessLog,
     #[command(flatten)]
     #[expect(
         missing_docs,
@@ -190,9 +184,7 @@ impl Serve {
             trusted_proxies: Vec::new(),
             // Nobody waits for the demo's requests.
             drain_timeout: Duration::from_secs(2),
-            access_log: OrOff::Off,
-            access_log_format: access::Format::Json,
-            access_log_sample: 1.0,
+            access_log: AccessLog::OFF,
             log: Log {
                 format: telemetry::Format::Text,
                 filter: "warn".to_owned(),
@@ -239,27 +231,6 @@ fn hostname() -> String {
 
 /// Leaves room in a name for the process id and the random digits.
 const HOSTNAME_MAX: usize = 64;
-
-/// How the log looks.
-#[derive(Clone, Debug, Args)]
-pub struct Log {
-    /// Form of the log lines, which go to standard error
-    #[arg(
-        long = "log-format",
-        env = "SMARTLINK_LOG_FORMAT",
-        default_value = "text"
-    )]
-    pub format: telemetry::Format,
-    /// What is logged: error, warn, info, debug, trace, or a filter such as info,smartlink::store=debug
-    #[arg(
-        long = "log",
-        env = "SMARTLINK_LOG",
-        value_name = "LEVEL",
-        default_value = "info",
-        value_parser = flag::log_filter
-    )]
-    pub filter: String,
-}
 
 /// Flags of `check`.
 #[derive(Debug, Args)]
