@@ -32,10 +32,11 @@ pub struct Log {
 #[derive(Clone, Debug, Args)]
 pub struct AccessLog {
     /// One line for each request: a file, - for standard output, or off
-    #[arg(long = "access-log", env = "SMARTLINK_ACCESS_LOG", value_name = "FILE", default_value = "off", value_parser = flag::file_or_off)]
+    #[arg(id = "access_log", long = "access-log", env = "SMARTLINK_ACCESS_LOG", value_name = "FILE", default_value = "off", value_parser = flag::file_or_off)]
     pub file: OrOff<PathBuf>,
     /// Form of the lines of the access log
     #[arg(
+        id = "access_log_format",
         long = "access-log-format",
         env = "SMARTLINK_ACCESS_LOG_FORMAT",
         value_name = "FORM",
@@ -43,7 +44,7 @@ pub struct AccessLog {
     )]
     pub format: access::Format,
     /// Share of the requests that get a line, from 0 to 1
-    #[arg(long = "access-log-sample", env = "SMARTLINK_ACCESS_LOG_SAMPLE", value_name = "SHARE", default_value = "1", value_parser = flag::share)]
+    #[arg(id = "access_log_sample", long = "access-log-sample", env = "SMARTLINK_ACCESS_LOG_SAMPLE", value_name = "SHARE", default_value = "1", value_parser = flag::share)]
     pub sample: f64,
 }
 

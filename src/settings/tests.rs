@@ -81,6 +81,8 @@ fn a_wrong_flag_is_one_line_that_names_it() {
         ("serve --instance a:b", "want a name"),
         ("serve --trusted-proxies x", "want "),
         ("serve --log-format xml", "text, json"),
+        ("serve --access-log-format xml", "json, combined"),
+        ("serve --access-log-sample 2", "want a number from 0 to 1"),
         ("serve --log inof", "want error, warn, info"),
         ("serve --admin 0.0.0.0:9002", "needs --admin-token-file"),
         ("serve extra", "unexpected argument 'extra'"),

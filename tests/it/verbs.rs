@@ -168,6 +168,21 @@ fn dev_ends_by_itself_after_so_many_requests() {
 }
 
 #[test]
+fn dev_finds_two_ports_where_both_of_its_own_are_taken() {
+    // Both look for a free one from here on upwards.
+    let taken = Port::reserve();
+    let address = taken.address().to_string();
+    let _listener = taken.listen();
+    let ports = ["--listen", &address, "--admin", &address];
+    let (code, text, log) = run(&[
+        &["dev", "--no-install", "--rate", "100", "--requests", "10"],
+        &ports[..],
+    ]
+    .concat());
+    assert_eq!(code, Some(0), "{text}{log}");
+}
+
+#[test]
 fn dev_leaves_nothing_behind_however_it_ends() {
     for signal in ["INT", "TERM", "KILL"] {
         let mut child = smartlink(&["dev", "--no-install"])

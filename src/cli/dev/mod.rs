@@ -218,7 +218,8 @@ fn bind(
 ) -> Result<(app::Bound, (SocketAddr, SocketAddr)), super::Error> {
     let mut races = 0;
     loop {
-        let addresses = (next_free(listen)?, next_free(admin)?);
+        let public = next_free(listen, None)?;
+        let addresses = (public, next_free(admin, Some(public))?);
         let serve = settings::Serve::for_dev(addresses.0, addresses.1, redis);
         match App::bind(serve::options(&serve)) {
             Ok(bound) => return Ok((bound, addresses)),
@@ -238,11 +239,14 @@ fn is_taken(error: &app::Error) -> bool {
     })
 }
 
-/// `wanted`, or the next port above it that nobody listens on.
-fn next_free(wanted: SocketAddr) -> Result<SocketAddr, Error> {
+/// `wanted`, or the next port above it that nobody listens on and that is not spoken for.
+fn next_free(wanted: SocketAddr, spoken_for: Option<SocketAddr>) -> Result<SocketAddr, Error> {
     let mut address = wanted;
     for port in wanted.port()..=wanted.port().saturating_add(PORTS_TRIED) {
         address.set_port(port);
+        if Some(address) == spoken_for {
+            continue;
+        }
         match TcpListener::bind(address).and_then(|listener| listener.local_addr()) {
             Err(cause) if cause.kind() == io::ErrorKind::AddrInUse => {}
             free => return free.map_err(|cause| Error::Listen { address, cause }),
