@@ -11,6 +11,7 @@ pub mod model;
 pub mod policy;
 pub mod proxy;
 pub mod settings;
+pub mod shadow;
 pub mod stats;
 pub mod store;
 pub mod telemetry;

@@ -16,6 +16,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("policy", &["model"]),
     ("stats", &["model"]),
+    ("shadow", &["model"]),
     ("telemetry", &["model"]),
     ("access", &["telemetry"]),
     ("settings", &["model", "telemetry", "access", "top"]),
@@ -27,6 +28,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
         &[
             "model",
             "policy",
+            "shadow",
             "stats",
             "store",
             "telemetry",
@@ -38,6 +40,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
         &[
             "model",
             "policy",
+            "shadow",
             "stats",
             "telemetry",
             "transport",
@@ -54,6 +57,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "access",
             "model",
             "policy",
+            "shadow",
             "stats",
             "store",
             "control",
@@ -68,6 +72,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "access",
             "model",
             "policy",
+            "shadow",
             "stats",
             "store",
             "control",
@@ -222,6 +227,7 @@ fn pure_rooms_touch_no_clock_socket_task_environment_or_chance() {
         .chain(files("src/policy", ".rs"))
         .chain(files("src/stats", ".rs"))
         .chain(files("src/top", ".rs"))
+        .chain(files("src/shadow", ".rs"))
     {
         if is_test(&path) {
             continue;

@@ -8,6 +8,7 @@
 mod files;
 mod manual;
 mod mistakes;
+mod record;
 
 use std::collections::BTreeSet;
 
@@ -35,7 +36,7 @@ fn every_schema_is_a_schema_with_title_and_description_everywhere() {
 }
 
 /// The schemas of messages.
-const FORMS: [&str; 2] = ["standard_input", "standard_output"];
+const FORMS: [&str; 3] = ["standard_input", "standard_output", "shadow_record"];
 
 #[test]
 fn every_example_validates_and_decodes() {
