@@ -12,6 +12,7 @@ pub mod issuer;
 pub mod keys;
 pub mod live;
 pub mod name;
+pub mod networks;
 pub mod object;
 pub mod path;
 pub mod rollout;

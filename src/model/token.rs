@@ -1,11 +1,10 @@
 //! Tokens: who may ask which services, and how much.
 
-use ipnet::IpNet;
-
 use super::decode::{Decoded, Decoder, Fields};
 use super::keys::first_digits;
+use super::networks::Networks;
 use super::settings::{Limit, Rate};
-use super::value::{self, limit, list, moment, name_glob, network, switch, whole};
+use super::value::{self, limit, list, moment, name_glob, networks, switch, whole};
 
 /// The largest burst and concurrency.
 const COUNT_MAX: u32 = 1_000_000;
@@ -28,7 +27,7 @@ pub struct Token {
     /// How many requests it may have in flight.
     pub concurrency: Option<u32>,
     /// Where it may be used from; empty: everywhere.
-    pub allow_ip: Vec<IpNet>,
+    pub allow_ip: Networks,
     /// Whether its bearer may choose a version by header.
     pub may_choose: bool,
     /// Whether it is good at all.
@@ -46,7 +45,7 @@ pub fn decode(key: &str, hash: &str, fields: &Fields) -> Decoded<Token> {
     let rate = decoder.take("rate", limit(value::rate)).and_then(Limit::at);
     let burst = decoder.take("burst", whole(1..=COUNT_MAX));
     let concurrency = decoder.take("concurrency", limit(whole(1..=COUNT_MAX)));
-    let allow_ip = decoder.take("allow_ip", list(network)).unwrap_or_default();
+    let allow_ip = decoder.take("allow_ip", networks).unwrap_or_default();
     let may_choose = decoder.take("may_choose", switch).unwrap_or(false);
     let enabled = decoder.take("enabled", switch).unwrap_or(true);
     if not_before_ms

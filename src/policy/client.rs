@@ -1,46 +1,74 @@
 //! Who asks: the client's address, seen through the proxies that are trusted.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use http::HeaderMap;
-use ipnet::IpNet;
+
+use super::forwarded;
+use crate::model::networks::Networks;
+
+/// What `x-forwarded-for` is called.
+pub const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The address of the client behind this peer. Where the peer is a trusted proxy it is what
-/// `x-forwarded-for` says: from its end on, the first address that is no trusted proxy. What stands
-/// before that one anybody may have written. Addresses are canonical: IPv4 is never written as
-/// IPv6.
+/// `x-forwarded-for` says, or, where that header is absent, `Forwarded`: from its end on, the first
+/// address that is no trusted proxy. What stands before that one anybody may have written, and so
+/// may have a `Forwarded` beside `x-forwarded-for`: most proxies write the latter only and pass the
+/// former on. Addresses are canonical: IPv4 is never written as IPv6.
 #[must_use]
-pub fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
-    let mut client = peer.to_canonical();
-    let lines = headers.get_all("x-forwarded-for").into_iter().rev();
-    let mut hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
-    while is_trusted(&client) {
+pub fn address(peer: IpAddr, headers: &HeaderMap, trusted: &Networks) -> IpAddr {
+    let peer = peer.to_canonical();
+    if !trusted.contains(peer) {
+        return peer;
+    }
+    if headers.contains_key(X_FORWARDED_FOR) {
+        let lines = headers.get_all(X_FORWARDED_FOR).into_iter().rev();
+        let hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+        return walk(peer, hops.map(hop), trusted);
+    }
+    if !headers.contains_key(http::header::FORWARDED) {
+        return peer;
+    }
+    let hops = forwarded::hops(headers).unwrap_or_default();
+    walk(peer, hops.iter().rev().map(|hop| hop.client), trusted)
+}
+
+/// From a trusted peer back to the first that is none.
+fn walk(peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>, trusted: &Networks) -> IpAddr {
+    let mut client = peer;
+    for hop in hops {
         // Behind a hop that cannot be read nobody is known.
-        let Some(before) = hops.next().and_then(hop) else {
-            break;
-        };
+        let Some(before) = hop else { break };
         client = before;
+        if !trusted.contains(client) {
+            break;
+        }
     }
     client
 }
 
-/// One hop, which some proxies write with a port.
+/// One hop of `x-forwarded-for`, which some proxies write with a port.
 fn hop(text: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(text.trim_ascii()).ok()?;
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
-    let address = (bare.unwrap_or(text).parse())
-        .or_else(|_| text.parse().map(|with_port: SocketAddr| with_port.ip()));
-    address.ok().map(|address| address.to_canonical())
+    forwarded::node(std::str::from_utf8(text.trim_ascii()).ok()?)
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
+
+    fn check(peer: &str, lines: &[(&'static str, &str)], wanted: &str) {
+        let mut headers = HeaderMap::new();
+        for (name, line) in lines {
+            let line = HeaderValue::from_bytes(line.as_bytes()).expect("a value");
+            headers.append(HeaderName::from_static(name), line);
+        }
+        let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a network"));
+        let peer = peer.parse().expect("an address");
+        let got = address(peer, &headers, &trusted.into_iter().collect());
+        assert_eq!(got.to_string(), wanted, "{peer} {lines:?}");
+    }
 
     #[test]
     fn a_client_is_the_first_that_is_no_trusted_proxy() {
@@ -58,20 +86,43 @@ mod tests {
             ("10.0.0.1", &["198.51.100.7:4711"], "198.51.100.7"),
             ("10.0.0.1", &["[2001:db8::1]:80"], "2001:db8::1"),
             ("10.0.0.1", &["[2001:db8::1]"], "2001:db8::1"),
+            ("fd00::1", &["198.51.100.7, fd00::2"], "198.51.100.7"),
             ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
             ("10.0.0.1", &["198.51.100.7, unknown, 10.0.0.2"], "10.0.0.2"),
             ("10.0.0.1", &["198.51.100.7,"], "10.0.0.1"),
+            ("10.0.0.1", &[""], "10.0.0.1"),
             ("10.0.0.1", &["\u{fffd}"], "10.0.0.1"),
         ] {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                let line = HeaderValue::from_bytes(line.as_bytes()).expect("a value");
-                headers.append("x-forwarded-for", line);
-            }
-            let trusted = ["10.0.0.0/8".parse().expect("a network")];
-            let peer = peer.parse().expect("an address");
-            let got = address(peer, &headers, &trusted);
-            assert_eq!(got.to_string(), want, "{peer} {lines:?}");
+            let lines: Vec<_> = lines.iter().map(|line| (X_FORWARDED_FOR, *line)).collect();
+            check(peer, &lines, want);
+        }
+    }
+
+    #[test]
+    fn forwarded_counts_where_x_forwarded_for_is_absent() {
+        for (peer, lines, want) in [
+            ("10.0.0.1", &["for=198.51.100.7"][..], "198.51.100.7"),
+            ("192.0.2.1", &["for=198.51.100.7"], "192.0.2.1"),
+            (
+                "10.0.0.1",
+                &["for=6.6.6.6, for=198.51.100.7;proto=https, for=10.0.0.2"],
+                "198.51.100.7",
+            ),
+            ("10.0.0.1", &["for=6.6.6.6", "for=\"[fd00::2]\""], "6.6.6.6"),
+            ("10.0.0.1", &["for=6.6.6.6, for=_hidden"], "10.0.0.1"),
+            ("10.0.0.1", &["for=6.6.6.6, for=\"x"], "10.0.0.1"),
+            ("10.0.0.1", &["proto=https"], "10.0.0.1"),
+        ] {
+            let lines: Vec<_> = lines.iter().map(|line| ("forwarded", *line)).collect();
+            check(peer, &lines, want);
+        }
+    }
+
+    #[test]
+    fn x_forwarded_for_wins_over_forwarded_whatever_it_says() {
+        for (line, want) in [("198.51.100.7", "198.51.100.7"), ("unknown", "10.0.0.1")] {
+            let lines = [("forwarded", "for=6.6.6.6"), (X_FORWARDED_FOR, line)];
+            check("10.0.0.1", &lines, want);
         }
     }
 }

@@ -5,6 +5,7 @@
 pub mod alert;
 pub mod balance;
 pub mod client;
+pub mod forwarded;
 pub mod health;
 pub mod key;
 pub mod retry;

@@ -1,5 +1,6 @@
 //! One request from its head to its answer: the journey in one look.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use http::header::CONNECTION;
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -29,6 +30,14 @@ pub(super) struct Exchange {
     pub(super) request_id: HeaderValue,
     /// The host the client asked for.
     pub(super) host: Option<HeaderValue>,
+}
+
+impl Exchange {
+    /// The address of the client, seen through trusted proxies.
+    pub(super) fn client(&self, headers: &HeaderMap) -> IpAddr {
+        let trusted = &self.worker.options.trusted_proxies;
+        self.state.peer().client(headers, trusted)
+    }
 }
 
 /// An error, and what was known of the service.

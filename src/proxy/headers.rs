@@ -4,6 +4,7 @@ use http::header::{CONNECTION, HOST, ORIGIN, TE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
+use super::forwarded::{Told, speaks_of_origin};
 use super::state::State;
 use super::upstream::Asking;
 use super::worker::Worker;
@@ -12,12 +13,9 @@ use crate::model::settings::Effective;
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) const VERSION: HeaderName = HeaderName::from_static("x-smartlink-version");
 pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-const FORWARDED_FOR: &str = "x-forwarded-for";
-const FORWARDED_PROTO: &str = "x-forwarded-proto";
-const FORWARDED_HOST: &str = "x-forwarded-host";
 const TRACEPARENT: &str = "traceparent";
 /// What begins with this is ours alone.
-const OURS: &str = "x-smartlink-";
+const OURS: &[u8] = b"x-smartlink-";
 const REQUEST_ID_MAX: usize = 128;
 
 /// What a request tells its upstream about where it came from.
@@ -42,7 +40,14 @@ pub(super) fn stays_on_this_hop(name: &HeaderName) -> bool {
             | "transfer-encoding"
             | "proxy-authenticate"
             | "proxy-authorization"
-    ) || name.starts_with(OURS)
+    ) || begins(name, OURS)
+}
+
+/// Whether a name begins so, an underscore for a hyphen, too: many servers cannot tell them apart.
+pub(super) fn begins(name: &str, beginning: &[u8]) -> bool {
+    let start = name.as_bytes().get(..beginning.len());
+    let same = |(byte, wanted): (&u8, &u8)| byte == wanted || (*wanted == b'-' && *byte == b'_');
+    start.is_some_and(|start| start.iter().zip(beginning).all(same))
 }
 
 /// Whether a header may stand behind a body (RFC 9110 section 6.5.1): not what frames, routes,
@@ -51,13 +56,12 @@ pub(super) fn may_trail(name: &HeaderName) -> bool {
     let text = name.as_str();
     !stays_on_this_hop(name)
         && !text.starts_with("content-")
-        && !text.starts_with("x-forwarded-")
+        && !speaks_of_origin(text)
         && !matches!(
             text,
             "host"
                 | "trailer"
                 | "expect"
-                | "forwarded"
                 | "authorization"
                 | "x-api-key"
                 | "cookie"
@@ -75,7 +79,7 @@ pub(super) fn upward(asking: &Asking<'_>, mut emit: impl FnMut(&str, &[u8])) {
         ..
     } = asking;
     let named = named_by_connection(headers);
-    let mut forwarded = Forwarded::default();
+    let mut told = Told::default();
     let (mut trailers, mut traced) = (false, false);
     let removed = |name: &str| {
         settings
@@ -98,12 +102,7 @@ pub(super) fn upward(asking: &Asking<'_>, mut emit: impl FnMut(&str, &[u8])) {
                     .any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
                 continue;
             }
-            _ if text.starts_with("x-forwarded-") || text == "forwarded" => {
-                let known = forwarded.see(text, value, origin);
-                if known || !forwarded.trusted {
-                    continue;
-                }
-            }
+            _ if speaks_of_origin(text) && !told.see(text, value, origin) => continue,
             _ => {}
         }
         if stays_on_this_hop(name) || named.contains(name) || removed(text) {
@@ -117,7 +116,7 @@ pub(super) fn upward(asking: &Asking<'_>, mut emit: impl FnMut(&str, &[u8])) {
             emit(name, value);
         }
     };
-    forwarded.tell(origin, &mut ours);
+    told.tell(origin, headers, &mut ours);
     ours(REQUEST_ID.as_str(), origin.request_id.as_bytes());
     if !traced {
         ours(TRACEPARENT, &new_trace(origin.worker));
@@ -127,59 +126,6 @@ pub(super) fn upward(asking: &Asking<'_>, mut emit: impl FnMut(&str, &[u8])) {
     }
     for (name, value) in &settings.set_request_headers {
         emit(name.as_str(), value.as_bytes());
-    }
-}
-
-/// What proxies before us said about the client, as far as they are to be believed.
-#[derive(Default)]
-struct Forwarded<'a> {
-    seen: bool,
-    trusted: bool,
-    chain: Vec<u8>,
-    proto: Option<&'a HeaderValue>,
-    host: Option<&'a HeaderValue>,
-}
-
-impl<'a> Forwarded<'a> {
-    /// Whether the header is one of those that are written anew.
-    fn see(&mut self, name: &str, value: &'a HeaderValue, origin: &Origin<'_>) -> bool {
-        if !self.seen {
-            self.seen = true;
-            let peer = origin.state.peer.ip().to_canonical();
-            self.trusted = origin
-                .worker
-                .options
-                .trusted_proxies
-                .iter()
-                .any(|net| net.contains(&peer));
-        }
-        match name {
-            FORWARDED_FOR if self.trusted => {
-                self.chain.extend_from_slice(value.as_bytes());
-                self.chain.extend_from_slice(b", ");
-            }
-            FORWARDED_PROTO if self.trusted => self.proto = Some(value),
-            FORWARDED_HOST if self.trusted => self.host = Some(value),
-            _ => return false,
-        }
-        true
-    }
-
-    fn tell(mut self, origin: &Origin<'_>, emit: &mut impl FnMut(&str, &[u8])) {
-        let peer = origin.state.peer_header.as_bytes();
-        if self.chain.is_empty() {
-            emit(FORWARDED_FOR, peer);
-        } else {
-            self.chain.extend_from_slice(peer);
-            emit(FORWARDED_FOR, &self.chain);
-        }
-        emit(
-            FORWARDED_PROTO,
-            self.proto.map_or(b"http", HeaderValue::as_bytes),
-        );
-        if let Some(host) = self.host.or(origin.host) {
-            emit(FORWARDED_HOST, host.as_bytes());
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::handler::Exchange;
 use crate::model::hash;
 use crate::model::settings::{Balance, KeySource};
 use crate::model::table::Service;
-use crate::policy::{client, key, sticky};
+use crate::policy::{key, sticky};
 
 /// Where a request stands by its keys.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,11 +38,7 @@ impl Keys {
         let facts = key::Facts {
             headers: &parts.headers,
             query: parts.uri.query(),
-            client: client::address(
-                exchange.state.peer.ip(),
-                &parts.headers,
-                &exchange.worker.options.trusted_proxies,
-            ),
+            client: exchange.client(&parts.headers),
             body,
         };
         let find = |source: &KeySource| key::key(source, &facts);

@@ -9,12 +9,14 @@ mod cors;
 mod entry;
 mod error;
 mod forward;
+mod forwarded;
 mod framing;
 mod handler;
 mod headers;
 mod keys;
 mod listener;
 mod notes;
+mod peer;
 mod record;
 mod routed;
 mod state;
@@ -139,7 +141,7 @@ pub fn bind(options: Options) -> Result<Bound, Error> {
         header_timeout_ms: millis(options.header_timeout),
         idle_timeout_ms: millis(options.idle_timeout),
         entry_buffer: options.entry_buffer,
-        trusted_proxies: options.trusted_proxies.into(),
+        trusted_proxies: options.trusted_proxies.into_iter().collect(),
     };
     Ok(Bound {
         addresses,

@@ -8,7 +8,6 @@ use http::{HeaderValue, Version as Protocol};
 
 use super::handler::Exchange;
 use crate::access::Line;
-use crate::policy::client;
 
 /// Begins the request's line, where there is to be one.
 pub(super) fn begin(exchange: &Exchange, parts: &Parts) {
@@ -18,12 +17,11 @@ pub(super) fn begin(exchange: &Exchange, parts: &Parts) {
         return;
     }
     let header = |name: HeaderName| parts.headers.get(name).map(text);
-    let trusted = &worker.options.trusted_proxies;
     let target = parts.uri.path_and_query();
     exchange.state.record.log(Line {
         time: SystemTime::now(),
         id: text(&exchange.request_id),
-        client: client::address(exchange.state.peer.ip(), &parts.headers, trusted),
+        client: exchange.client(&parts.headers),
         method: parts.method.as_str().into(),
         target: target.map_or("", |target| target.as_str()).into(),
         minor: u8::from(parts.version != Protocol::HTTP_10),

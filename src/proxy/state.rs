@@ -2,7 +2,7 @@
 //!
 //! Invariant: all of it stays on one thread, so that nothing here is locked or atomic.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -10,13 +10,12 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
-use http::HeaderValue;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::framing::Violation;
+use super::peer::Peer;
 use super::record::Record;
 use super::tunnel::Tunnel;
 use super::worker::Worker;
@@ -45,10 +44,9 @@ pub(super) enum Taken {
 
 /// What a connection, its requests and the sweep know of each other. All on one thread.
 pub(super) struct State {
-    /// The client's address.
-    pub(super) peer: SocketAddr,
-    /// The same as `x-forwarded-for` says it.
-    pub(super) peer_header: HeaderValue,
+    /// Who connected; who speaks may be told by it.
+    pub(super) socket: SocketAddr,
+    peer: OnceCell<Peer>,
     /// A doubt about framing: nothing more is read.
     pub(super) violation: Cell<Option<Violation>>,
     /// The request in whose body the doubt arose answers for it.
@@ -89,13 +87,11 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, worker: Rc<Worker>) -> Self {
+    pub(super) fn new(stream: TcpStream, socket: SocketAddr, worker: Rc<Worker>) -> Self {
         let now = worker.now_ms();
-        let peer_text = peer.ip().to_canonical().to_string();
         Self {
-            peer,
-            peer_header: HeaderValue::from_maybe_shared(Bytes::from(peer_text))
-                .unwrap_or(HeaderValue::from_static("unknown")),
+            socket,
+            peer: OnceCell::new(),
             violation: Cell::new(None),
             told: Cell::new(false),
             refused: Cell::new(None),
@@ -117,6 +113,13 @@ impl State {
             waker: RefCell::new(None),
             worker,
         }
+    }
+
+    /// Who is at the other end.
+    pub(super) fn peer(&self) -> &Peer {
+        // Without a word from a proxy it is who connected.
+        (self.peer)
+            .get_or_init(|| Peer::new(self.socket.ip(), &self.worker.options.trusted_proxies))
     }
 
     /// A request begins.

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
@@ -20,6 +19,7 @@ use super::upstream::{Names, Pools};
 use super::{Links, micros, millis};
 use crate::access::Log;
 use crate::model::hash::mix;
+use crate::model::networks::Networks;
 use crate::model::settings::Effective;
 use crate::model::table::{Endpoint, Table};
 use crate::policy::health::{self, Report, Seen};
@@ -41,7 +41,7 @@ pub(super) struct Limits {
     pub(super) idle_timeout_ms: u64,
     /// All bodies of the named entry whose service is not known yet hold at most this together.
     pub(super) entry_buffer: u64,
-    pub(super) trusted_proxies: Arc<[IpNet]>,
+    pub(super) trusted_proxies: Networks,
 }
 
 /// This thread's hold on a table: requests share it without counting across threads.

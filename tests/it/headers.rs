@@ -135,6 +135,77 @@ fn what_trusted_proxies_say_counts() {
     assert_eq!(head.value("x-forwarded-host"), Some("front.example"));
 }
 
+/// What the upstream sees of a GET with these lines that came by a trusted proxy.
+fn seen_through_a_proxy(lines: &str) -> Seen {
+    let upstream = Upstream::saying("ok");
+    let url = upstream.url("/");
+    let fields = [
+        ("endpoints:s", url.as_str(), "base"),
+        ("route:all", "service", "s"),
+        ("route:all", "path", "/"),
+    ];
+    let gateway = Gateway::start_with(&fields, |options| {
+        options.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    });
+    gateway.ask(format!("GET / HTTP/1.1\r\nhost: h\r\n{lines}\r\n"));
+    upstream.only()
+}
+
+#[test]
+fn forwarded_of_a_trusted_proxy_goes_on_with_our_hop_and_in_the_other_form() {
+    let head = seen_through_a_proxy(
+        "forwarded: for=1.2.3.4;proto=http;host=lie\r\n\
+         forwarded: for=\"[2001:db8::1]:80\";proto=https;host=front.example, for=127.0.0.9\r\n",
+    )
+    .head;
+    assert_eq!(
+        head.values("forwarded"),
+        [
+            "for=1.2.3.4;proto=http;host=lie, for=\"[2001:db8::1]:80\";proto=https;host=front.example, \
+             for=127.0.0.9, for=127.0.0.1"
+        ]
+    );
+    assert_eq!(
+        head.values("x-forwarded-for"),
+        ["1.2.3.4, 2001:db8::1, 127.0.0.9, 127.0.0.1"]
+    );
+    assert_eq!(head.values("x-forwarded-proto"), ["https"]);
+    assert_eq!(head.values("x-forwarded-host"), ["front.example"]);
+}
+
+#[test]
+fn forwarded_beside_x_forwarded_for_may_be_a_strangers_and_is_dropped() {
+    let head = seen_through_a_proxy(
+        "forwarded: for=10.0.0.1;proto=https\r\nx-forwarded-for: 1.2.3.4\r\nx-forwarded-port: 443\r\n",
+    )
+    .head;
+    assert!(head.values("forwarded").is_empty(), "{head:?}");
+    assert_eq!(head.value("x-forwarded-for"), Some("1.2.3.4, 127.0.0.1"));
+    assert_eq!(head.value("x-forwarded-proto"), Some("http"));
+    assert_eq!(head.value("x-forwarded-port"), Some("443"));
+}
+
+#[test]
+fn a_malformed_forwarded_is_dropped() {
+    let head = seen_through_a_proxy("forwarded: for=1.2.3.4;for=5.6.7.8\r\n").head;
+    assert!(head.values("forwarded").is_empty(), "{head:?}");
+    assert_eq!(head.value("x-forwarded-for"), Some("127.0.0.1"));
+}
+
+#[test]
+fn names_with_underscores_do_not_pass_for_those_with_hyphens() {
+    for lines in [
+        "x_forwarded_for: 1.2.3.4\r\n",
+        "X-Forwarded_For: 1.2.3.4\r\n",
+        "x_smartlink_version: next\r\n",
+    ] {
+        for head in [seen_of(&[], lines).head, seen_through_a_proxy(lines).head] {
+            let sent = head.headers.iter().filter(|(name, _)| name.contains('_'));
+            assert_eq!(sent.count(), 0, "{head:?}");
+        }
+    }
+}
+
 #[test]
 fn a_sane_request_id_is_kept_and_another_replaced() {
     let upstream = Upstream::saying("ok");

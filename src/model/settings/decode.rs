@@ -2,7 +2,7 @@
 
 use crate::model::decode::{Decoded, Decoder, Fields, Wanted};
 use crate::model::value::{
-    self, duration, key_source, limit, list, network, nonzero_duration, nonzero_size, share,
+    self, duration, key_source, limit, list, networks, nonzero_duration, nonzero_size, share,
     switch, whole, word,
 };
 
@@ -97,8 +97,8 @@ fn take_limits(decoder: &mut Decoder<'_>, settings: &mut Settings) {
 fn take_callers(decoder: &mut Decoder<'_>, settings: &mut Settings) {
     settings.auth = decoder.take("auth", list(auth));
     settings.cors = decoder.take("cors", cors);
-    settings.allow_ip = decoder.take("allow_ip", list(network));
-    settings.deny_ip = decoder.take("deny_ip", list(network));
+    settings.allow_ip = decoder.take("allow_ip", networks);
+    settings.deny_ip = decoder.take("deny_ip", networks);
     settings.forward_credentials = decoder.take("forward_credentials", switch);
     settings.enabled = decoder.take("enabled", switch);
 }

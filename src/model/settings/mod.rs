@@ -10,9 +10,9 @@ pub use decode::decode;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use ipnet::IpNet;
 
 use super::name::Name;
+use super::networks::Networks;
 
 /// One place in a request from which a key is taken: for `sticky`, `hash:` and `rate_by`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,8 +198,8 @@ pub struct Settings {
     pub max_stream: Option<Limit<u64>>,
     pub auth: Option<Vec<Auth>>,
     pub cors: Option<Cors>,
-    pub allow_ip: Option<Vec<IpNet>>,
-    pub deny_ip: Option<Vec<IpNet>>,
+    pub allow_ip: Option<Networks>,
+    pub deny_ip: Option<Networks>,
     pub forward_credentials: Option<bool>,
     pub enabled: Option<bool>,
     pub host_header: Option<HostHeader>,
@@ -349,8 +349,8 @@ impl Effective {
             expose_headers: said!(expose_headers).unwrap_or(true),
             unenforced: unenforced(
                 said!(auth).as_deref(),
-                said!(allow_ip).as_deref(),
-                said!(deny_ip).as_deref(),
+                said!(allow_ip).as_ref(),
+                said!(deny_ip).as_ref(),
             ),
         }
     }
@@ -361,8 +361,8 @@ pub const MAX_BODY: u64 = 10 * 1024 * 1024;
 
 fn unenforced(
     auth: Option<&[Auth]>,
-    allow_ip: Option<&[IpNet]>,
-    deny_ip: Option<&[IpNet]>,
+    allow_ip: Option<&Networks>,
+    deny_ip: Option<&Networks>,
 ) -> Option<&'static str> {
     if auth.is_some_and(|ways| !ways.contains(&Auth::Open)) {
         return Some("auth");

@@ -7,9 +7,15 @@ use ipnet::IpNet;
 
 use crate::model::decode::Wanted;
 use crate::model::endpoint::Target;
+use crate::model::networks::Networks;
+
+use super::word::long_list;
 
 /// The longest URL or path, in bytes.
 const URL_MAX: usize = 2048;
+
+/// The most networks of one list: as many as a cloud publishes.
+const NETWORKS_MAX: usize = 20_000;
 
 /// The URL of an endpoint.
 pub fn url(text: &str) -> Result<Target, Wanted> {
@@ -234,6 +240,11 @@ pub fn network(text: &str) -> Result<IpNet, Wanted> {
     (text.parse::<IpNet>().ok().map(|net| net.trunc()))
         .or_else(bare)
         .ok_or_else(|| "an address or network such as 10.0.0.0/8, 192.0.2.7 or fd00::/8".to_owned())
+}
+
+/// A list of networks.
+pub fn networks(text: &str) -> Result<Networks, Wanted> {
+    long_list(NETWORKS_MAX, network)(text).map(Networks::from_iter)
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ mod number;
 mod word;
 
 pub use address::{
-    MailServer, dns_name, http_url, network, origin, path, path_and_query, safe_url, smtp_url, url,
+    MailServer, dns_name, http_url, network, networks, origin, path, path_and_query, safe_url,
+    smtp_url, url,
 };
 pub use header::{free_header_name, header_list, header_name, method};
 pub use moment::moment;

@@ -60,10 +60,18 @@ pub fn limit<T>(
 pub fn list<T>(
     parse: impl Fn(&str) -> Result<T, Wanted>,
 ) -> impl Fn(&str) -> Result<Vec<T>, Wanted> {
+    long_list(LIST_MAX, parse)
+}
+
+/// As `list`, with at most so many items.
+pub(super) fn long_list<T>(
+    most: usize,
+    parse: impl Fn(&str) -> Result<T, Wanted>,
+) -> impl Fn(&str) -> Result<Vec<T>, Wanted> {
     move |text| {
-        let items: Vec<&str> = text.split(',').take(LIST_MAX + 1).map(str::trim).collect();
-        if items.len() > LIST_MAX {
-            return Err(format!("a list of at most {LIST_MAX} items"));
+        let items: Vec<&str> = text.split(',').take(most + 1).map(str::trim).collect();
+        if items.len() > most {
+            return Err(format!("a list of at most {most} items"));
         }
         let several = items.len() > 1;
         let parse = |item: &str| match item {
