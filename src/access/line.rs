@@ -68,6 +68,8 @@ pub struct Line {
     pub user_agent: Option<Box<str>>,
     /// `referer`.
     pub referer: Option<Box<str>>,
+    /// Who asked, by the name of the token.
+    pub token: Option<Box<str>>,
     /// What led it to its service.
     pub rule: Option<Rule>,
     /// The service.
@@ -112,6 +114,8 @@ struct Json<'l> {
     user_agent: Option<&'l str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     referer: Option<&'l str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'l str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'l Rule>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,6 +167,7 @@ impl Line {
             host: self.host.as_deref().map(cut),
             user_agent: self.user_agent.as_deref().map(cut),
             referer: self.referer.as_deref().map(cut),
+            token: self.token.as_deref(),
             rule: self.rule.as_ref(),
             service: self.service.as_deref(),
             version: self.version.as_deref(),
@@ -251,6 +256,7 @@ mod tests {
             host: Some("h".into()),
             user_agent: Some("me\u{7}".into()),
             referer: None,
+            token: Some("me".into()),
             rule: Some(Rule::Route("r1".into())),
             service: Some("s".into()),
             version: Some("base".into()),
@@ -282,7 +288,7 @@ mod tests {
             concat!(
                 r#"{"time":"2023-11-14T22:13:20.123Z","id":"abc","client":"127.0.0.1","#,
                 r#""method":"GET","target":"/x?a=\"1\"","protocol":"HTTP/1.1","host":"h","#,
-                r#""user_agent":"me\u0007","rule":"r1","service":"s","version":"base","#,
+                r#""user_agent":"me\u0007","token":"me","rule":"r1","service":"s","version":"base","#,
                 r#""why":"weight","endpoint":"http://127.0.0.1:1/","attempts":2,"wait_ms":0.0,"#,
                 r#""connect_ms":1.5,"first_byte_ms":2.0,"total_ms":3.25,"bytes_in":7,"#,
                 r#""bytes_out":42,"status":200}"#,

@@ -5,6 +5,7 @@
 pub mod alert;
 pub mod config;
 pub mod count;
+pub mod credential;
 pub mod decode;
 pub mod endpoint;
 pub mod hash;
@@ -22,5 +23,6 @@ pub mod shadow;
 pub mod split;
 pub mod table;
 pub mod token;
+pub mod tokens;
 pub mod value;
 pub mod weights;

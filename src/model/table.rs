@@ -19,6 +19,7 @@ use super::path;
 use super::route::{PathMatch, Route};
 use super::settings::Effective;
 use super::split::Split;
+use super::tokens::Tokens;
 
 /// How many shards the services are spread over: one change copies one shard.
 const SHARDS: usize = 256;
@@ -36,6 +37,8 @@ pub struct Table {
     pub routes: Arc<RouteIndex>,
     /// Who is told when something is wrong, by id.
     pub alerts: Arc<Alerts>,
+    /// Tokens by their hashes.
+    pub tokens: Tokens,
     /// The settings of `defaults`, for requests before their service is known.
     pub defaults: Arc<Effective>,
     /// Why no name at all can be served (503 `misconfigured`): bad `defaults` without a last good
@@ -53,6 +56,7 @@ impl Default for Table {
             services: Services::default(),
             routes: Arc::default(),
             alerts: Arc::default(),
+            tokens: Tokens::default(),
             defaults: Arc::new(Effective::merge(
                 &super::settings::Settings::default(),
                 &super::settings::Settings::default(),

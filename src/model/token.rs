@@ -1,9 +1,12 @@
 //! Tokens: who may ask which services, and how much.
 
+use std::sync::Arc;
+
+use super::credential::{Credential, identity};
 use super::decode::{Decoded, Decoder, Fields};
 use super::keys::first_digits;
 use super::networks::Networks;
-use super::settings::{Limit, Rate};
+use super::settings::Limit;
 use super::value::{self, limit, list, moment, name_glob, networks, switch, whole};
 
 /// The largest burst and concurrency.
@@ -12,24 +15,16 @@ const COUNT_MAX: u32 = 1_000_000;
 /// The decoded `token:<hex SHA-256>`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Token {
-    /// What logs and counters call it; the first digits of its hash where nobody named it.
-    pub name: Box<str>,
+    /// Who presents it: named by the operator, or by the first digits of its hash.
+    pub credential: Arc<Credential>,
     /// The services it opens: names, in which `*` stands for any run of characters.
     pub services: Vec<Box<str>>,
     /// From when on it is no longer good, in Unix milliseconds.
     pub expires_ms: Option<i64>,
     /// From when on it is good, in Unix milliseconds.
     pub not_before_ms: Option<i64>,
-    /// How many requests it may make.
-    pub rate: Option<Rate>,
-    /// How many of them at once after a pause; `None`: one second's worth, at least 1.
-    pub burst: Option<u32>,
-    /// How many requests it may have in flight.
-    pub concurrency: Option<u32>,
     /// Where it may be used from; empty: everywhere.
     pub allow_ip: Networks,
-    /// Whether its bearer may choose a version by header.
-    pub may_choose: bool,
     /// Whether it is good at all.
     pub enabled: bool,
 }
@@ -58,15 +53,18 @@ pub fn decode(key: &str, hash: &str, fields: &Fields) -> Decoded<Token> {
         decoder.mistake(Some("burst"), "needs rate");
     }
     let token = services.map(|services| Token {
-        name: name.unwrap_or_else(|| first_digits(hash).into()),
+        credential: Arc::new(Credential {
+            id: identity("token", name.as_deref().unwrap_or(hash)),
+            name: name.unwrap_or_else(|| first_digits(hash).into()),
+            rate,
+            burst,
+            concurrency: concurrency.and_then(Limit::at),
+            may_choose,
+        }),
         services,
         expires_ms,
         not_before_ms,
-        rate,
-        burst,
-        concurrency: concurrency.and_then(Limit::at),
         allow_ip,
-        may_choose,
         enabled,
     });
     decoder.finish(token)

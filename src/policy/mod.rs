@@ -11,5 +11,6 @@ pub mod key;
 pub mod retry;
 pub mod route;
 pub mod scan;
+pub mod scope;
 pub mod sticky;
 pub mod version;

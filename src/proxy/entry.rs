@@ -20,7 +20,8 @@ use hyper::body::Incoming;
 use super::body::{Fate, SendBody, Stream, read_failure};
 use super::error::Error;
 use super::forward::{self, Call};
-use super::handler::{Exchange, Failure, Outcome, admit};
+use super::guard;
+use super::handler::{Exchange, Failure, Outcome};
 use super::keys::Keys;
 use super::worker::Held;
 use super::{cors, micros};
@@ -46,7 +47,8 @@ pub(super) async fn serve(
     (exchange.state.record).note(|line| line.rule = Some(Rule::Named));
     // The room that a whole body takes of the entry's buffer is held until its answer begins.
     let (name, mut body, mut held) = read(exchange, body).await?;
-    let service = admit(exchange, exchange.table.services.get(&name), &name)?;
+    let found = exchange.table.services.get(&name);
+    let (service, caller) = guard::admit(exchange, parts, found, &name)?;
     let bound = service.settings.max_body;
     let keys = Keys::of(exchange, service, parts, body.here());
     let body = match body {
@@ -78,6 +80,7 @@ pub(super) async fn serve(
     };
     let call = Call {
         service,
+        caller,
         pinned: None,
         keys,
         path: None,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::body::AnswerBody;
@@ -21,6 +21,10 @@ pub(super) enum Error {
     InvalidJson(String),
     /// It is one, without a usable `server_name`.
     InvalidInput(&'static str),
+    /// No credential, or none that is good.
+    Unauthenticated(Lack),
+    /// This caller may not ask for this name.
+    Forbidden(&'static str),
     /// No such service, or it is not enabled.
     NoSuchService(String),
     /// The framing or the head is malformed.
@@ -57,6 +61,15 @@ pub(super) enum Error {
     ClientGone,
 }
 
+/// What is missing where a credential is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// None was presented.
+    Nothing,
+    /// What was presented is not good.
+    Good,
+}
+
 /// What an error is to the outside: status, stable code, beginning of the message.
 struct Outside {
     status: StatusCode,
@@ -78,6 +91,16 @@ impl Error {
                     format!("Invalid input data: No Such Service {shown}"),
                 )
             }
+            Self::Unauthenticated(lack) => (
+                401,
+                "unauthenticated",
+                match lack {
+                    Lack::Nothing => "Unauthenticated: no credential was presented",
+                    Lack::Good => "Unauthenticated: the credential is not good",
+                }
+                .to_owned(),
+            ),
+            Self::Forbidden(why) => (403, "forbidden", format!("Forbidden: {why}")),
             Self::BadRequest(why) => (400, "bad_request", format!("Bad Request: {why}")),
             Self::HeadTooLarge => (
                 431,
@@ -169,10 +192,29 @@ impl Error {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ERROR_HEADER, HeaderValue::from_static(code));
+        if let Some(challenge) = self.challenge() {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+
+    /// What a credential must be, in the words of RFC 6750 section 3: the same for every name.
+    fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Self::Unauthenticated(Lack::Nothing) => Some("Bearer realm=\"smartlink\""),
+            Self::Unauthenticated(Lack::Good) => {
+                Some("Bearer realm=\"smartlink\", error=\"invalid_token\"")
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the client learns no more than that it may not come in.
+    pub(super) fn keeps_silent(&self) -> bool {
+        matches!(self, Self::Unauthenticated(_) | Self::Forbidden(_))
     }
 
     /// Whether the connection must not be used after this.

@@ -43,9 +43,9 @@ impl Exchange {
 /// An error, and what was known of the service.
 pub(super) struct Failure {
     pub(super) error: Error,
-    name: Box<str>,
+    pub(super) name: Box<str>,
     /// The service, where it was found.
-    service: Option<Arc<Service>>,
+    pub(super) service: Option<Arc<Service>>,
 }
 
 impl Failure {
@@ -117,7 +117,10 @@ pub(super) async fn handle(
             .error
             .answer(&failure.name, exchange.started.elapsed());
         let marked = answer.headers_mut();
-        let settings = failure.service.as_ref().map(|service| &service.settings);
+        let known = failure.service.as_ref();
+        // Who may not come in learns from no header what is inside.
+        let known = known.filter(|_| !(named && failure.error.keeps_silent()));
+        let settings = known.map(|service| &service.settings);
         match (settings, named) {
             (Some(settings), true) => cors::mark_entry(settings, origin, marked),
             (None, true) => cors::mark_entry(&exchange.table.defaults, origin, marked),
@@ -188,34 +191,6 @@ fn authority_header(authority: &Authority) -> Result<HeaderValue, Error> {
     }
     HeaderValue::from_str(authority.as_str())
         .map_err(|_malformed| Error::BadRequest("the target's host is malformed"))
-}
-
-/// The service, if it may be asked at all.
-pub(super) fn admit<'t>(
-    exchange: &'t Exchange,
-    service: Option<&'t Arc<Service>>,
-    name: &str,
-) -> Result<&'t Arc<Service>, Failure> {
-    let failure = |error| Failure {
-        error,
-        name: name.into(),
-        service: service.map(Arc::clone),
-    };
-    let table = &exchange.table;
-    if !table.loaded {
-        return Err(failure(Error::Starting));
-    }
-    let enabled = service.filter(|service| service.settings.enabled);
-    let settings = enabled.map_or(&table.defaults, |service| &service.settings);
-    if let Some(why) = enabled.and_then(|service| service.misconfigured.as_deref()) {
-        return Err(failure(Error::Misconfigured(why.to_owned())));
-    }
-    if let Some(setting) = settings.unenforced {
-        return Err(failure(Error::Misconfigured(format!(
-            "{setting} is set, which this release cannot enforce"
-        ))));
-    }
-    enabled.ok_or_else(|| failure(Error::NoSuchService(name.to_owned())))
 }
 
 /// The headers that every answer carries.

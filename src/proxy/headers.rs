@@ -5,6 +5,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::forwarded::{Told, speaks_of_origin};
+use super::guard::Hidden;
 use super::state::State;
 use super::upstream::Asking;
 use super::worker::Worker;
@@ -76,6 +77,7 @@ pub(super) fn upward(asking: &Asking<'_>, mut emit: impl FnMut(&str, &[u8])) {
         headers,
         origin,
         settings,
+        hidden,
         ..
     } = asking;
     let named = named_by_connection(headers);
@@ -95,6 +97,8 @@ pub(super) fn upward(asking: &Asking<'_>, mut emit: impl FnMut(&str, &[u8])) {
         let text = name.as_str();
         match text {
             "host" | "content-length" | "expect" | "x-request-id" => continue,
+            "authorization" if hidden.contains(Hidden::AUTHORIZATION) => continue,
+            "x-api-key" if hidden.contains(Hidden::API_KEY) => continue,
             "te" => {
                 trailers |= value
                     .as_bytes()

@@ -11,6 +11,7 @@ mod error;
 mod forward;
 mod forwarded;
 mod framing;
+mod guard;
 mod handler;
 mod headers;
 mod keys;

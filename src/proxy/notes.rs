@@ -28,6 +28,7 @@ pub(super) fn begin(exchange: &Exchange, parts: &Parts) {
         host: exchange.host.as_ref().map(text),
         user_agent: header(USER_AGENT),
         referer: header(REFERER),
+        token: None,
         rule: None,
         service: None,
         version: None,

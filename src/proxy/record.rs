@@ -235,6 +235,7 @@ fn kind(error: &Error) -> Option<ErrorKind> {
 
 fn rejection(error: &Error) -> Option<Rejection> {
     match error {
+        Error::Unauthenticated(_) | Error::Forbidden(_) => Some(Rejection::Auth),
         Error::Overloaded(_) => Some(Rejection::Busy),
         _ => None,
     }
@@ -245,6 +246,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::proxy::error::Lack;
 
     #[test]
     fn errors_are_counted_by_their_kind() {
@@ -274,6 +276,12 @@ mod tests {
             (Error::BadResponse, Some(ErrorKind::Other), None),
             (Error::NoEndpoint, Some(ErrorKind::Other), None),
             (Error::Overloaded("queue"), None, Some(Rejection::Busy)),
+            (
+                Error::Unauthenticated(Lack::Good),
+                None,
+                Some(Rejection::Auth),
+            ),
+            (Error::Forbidden("x"), None, Some(Rejection::Auth)),
             (Error::BodyTooLarge("max_body", 1), None, None),
             (Error::ClientGone, None, None),
         ] {

@@ -11,7 +11,8 @@ use super::body::{Fate, SendBody, Stream};
 use super::cors;
 use super::error::Error;
 use super::forward::{self, Call};
-use super::handler::{Exchange, Failure, Outcome, admit};
+use super::guard;
+use super::handler::{Exchange, Failure, Outcome};
 use super::keys::Keys;
 use crate::access::Rule;
 use crate::model::name::VersionName;
@@ -45,15 +46,20 @@ pub(super) async fn serve(
     let rule = || Some(Rule::Route(route.id.as_str().into()));
     (exchange.state.record).note(|line| line.rule = rule());
     let name = route.service.as_str();
-    let service = admit(exchange, exchange.table.services.get(name), name)?;
-    if preflight && service.settings.cors_routed != Cors::Off {
+    let known = exchange.table.services.get(name);
+    if let Some(service) = known.filter(|_| preflight)
+        && service.settings.cors_routed != Cors::Off
+    {
+        let service = guard::find(exchange, Some(service), name)?;
         exchange.state.record.of_service(service);
         return Ok(cors::routed_preflight(&service.settings, &parts.headers));
     }
+    let (service, caller) = guard::admit(exchange, parts, known, name)?;
     let body = send_body(exchange, body, service.settings.max_stream)
         .map_err(|error| Failure::of(service, error))?;
     let call = Call {
         service,
+        caller,
         pinned: route.version.as_ref().map(VersionName::as_str),
         keys: Keys::of(exchange, service, parts, &[]),
         path: Some(upstream_path),

@@ -276,7 +276,7 @@ fn what_this_release_cannot_enforce_closes_the_service() {
     let upstream = Upstream::saying("ok");
     let url = upstream.url("/");
     for (field, value) in [
-        ("auth", "token"),
+        ("auth", "jwt:corp"),
         ("allow_ip", "10.0.0.0/8"),
         ("deny_ip", "10.0.0.0/8"),
     ] {

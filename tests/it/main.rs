@@ -37,6 +37,7 @@ mod strangers;
 mod streaming;
 mod support;
 mod tls;
+mod tokens;
 mod top;
 mod top_terminal;
 mod verbs;

@@ -15,6 +15,7 @@ use crate::model::keys::{Object, first_digits};
 use crate::model::name::{Name, VersionName};
 use crate::model::settings::{Effective, Settings};
 use crate::model::table::{Alerts, Service, Services, Table};
+use crate::model::tokens::{Tokens, parse_hash};
 use crate::model::weights::Weights;
 
 /// The settings of all services, in force.
@@ -58,6 +59,7 @@ impl Config {
         let routes = self.settle_routes(&settled, &mut batch);
         self.settle_marks(&mut batch);
         let alerts = self.settle_alerts(&batch);
+        let tokens = self.settle_tokens(&batch);
         let mut applied = Applied::default();
         self.settle_errors(&batch, &mut applied);
         let loaded = batch.load || self.table.loaded;
@@ -73,6 +75,7 @@ impl Config {
                 services: settled.services,
                 routes: routes.map_or_else(|| Arc::clone(&self.table.routes), Arc::new),
                 alerts: alerts.unwrap_or_else(|| Arc::clone(&self.table.alerts)),
+                tokens,
                 defaults: Arc::clone(&self.defaults.effective),
                 defaults_misconfigured: self.defaults.misconfigured.clone(),
                 loaded,
@@ -246,6 +249,25 @@ impl Config {
             Some((id.clone(), Arc::clone(alert)))
         });
         Some(Arc::new(alerts.collect()))
+    }
+
+    /// The tokens in force.
+    fn settle_tokens(&self, batch: &Batch) -> Tokens {
+        let mut tokens = self.table.tokens.clone();
+        for object in &batch.changed {
+            let Object::Token(digits) = object else {
+                continue;
+            };
+            let slot = self.slots.get(object);
+            let token = match slot.and_then(Slot::in_force) {
+                Some(Content::Token(token)) => Some(Arc::clone(token)),
+                _ => None,
+            };
+            if let Some(hash) = parse_hash(digits) {
+                tokens.set(&hash, token);
+            }
+        }
+        tokens
     }
 
     fn settle_errors(&mut self, batch: &Batch, applied: &mut Applied) {

@@ -11,6 +11,7 @@ use crate::model::keys::{Keys, Object};
 use crate::model::object::{Value, decode_object};
 use crate::model::route::Route;
 use crate::model::settings::Settings;
+use crate::model::token::Token;
 use crate::model::weights::Weights;
 
 /// One object.
@@ -76,6 +77,7 @@ pub(super) enum Content {
     Weights(Weights),
     Route(Arc<Route>),
     Alert(Arc<Alert>),
+    Token(Arc<Token>),
     Other,
 }
 
@@ -284,9 +286,8 @@ impl From<Value> for Content {
             Value::Weights(weights) => Self::Weights(weights),
             Value::Route(route) => Self::Route(Arc::new(route)),
             Value::Alert(alert) => Self::Alert(Arc::new(alert)),
-            Value::Token(_) | Value::Issuer(_) | Value::Shadow(_) | Value::Rollout(_) => {
-                Self::Other
-            }
+            Value::Token(token) => Self::Token(Arc::new(token)),
+            Value::Issuer(_) | Value::Shadow(_) | Value::Rollout(_) => Self::Other,
         }
     }
 }

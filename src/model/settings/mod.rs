@@ -273,6 +273,9 @@ pub struct Effective {
     pub cors_entry: Cors,
     /// Routed requests: what `cors` says, off where nobody says.
     pub cors_routed: Cors,
+    /// Ways to be let in, any of which suffices; empty: anybody is.
+    pub auth: Vec<Auth>,
+    pub forward_credentials: bool,
     pub host_header: HostHeader,
     pub transport: Transport,
     pub set_request_headers: HeaderList,
@@ -280,7 +283,8 @@ pub struct Effective {
     pub remove_request_headers: Vec<HeaderName>,
     pub remove_response_headers: Vec<HeaderName>,
     pub expose_headers: bool,
-    /// Settings that close the service until their enforcement exists: `auth`, `allow_ip`, `deny_ip`.
+    /// Settings that close the service until their enforcement exists: `auth` by JWT, `allow_ip`,
+    /// `deny_ip`.
     pub unenforced: Option<&'static str>,
 }
 
@@ -335,6 +339,8 @@ impl Effective {
             max_stream: said!(max_stream).and_then(Limit::at),
             cors_entry: cors.clone().unwrap_or(Cors::Any),
             cors_routed: cors.unwrap_or(Cors::Off),
+            auth: ways_in(said!(auth)),
+            forward_credentials: said!(forward_credentials).unwrap_or(false),
             host_header: said!(host_header).unwrap_or_default(),
             transport: Transport {
                 tls_insecure: !said!(tls_verify).unwrap_or(true),
@@ -359,12 +365,21 @@ impl Effective {
 /// The largest body of the named entry where no setting says otherwise.
 pub const MAX_BODY: u64 = 10 * 1024 * 1024;
 
+/// Where `open` stands alone nobody is asked for anything.
+fn ways_in(auth: Option<Vec<Auth>>) -> Vec<Auth> {
+    let ways = auth.unwrap_or_default();
+    if ways.iter().all(|way| *way == Auth::Open) {
+        return Vec::new();
+    }
+    ways
+}
+
 fn unenforced(
     auth: Option<&[Auth]>,
     allow_ip: Option<&Networks>,
     deny_ip: Option<&Networks>,
 ) -> Option<&'static str> {
-    if auth.is_some_and(|ways| !ways.contains(&Auth::Open)) {
+    if auth.is_some_and(|ways| ways.iter().any(|way| matches!(way, Auth::Jwt(_)))) {
         return Some("auth");
     }
     if allow_ip.is_some() {

@@ -217,6 +217,7 @@ impl Journey<'_> {
             headers: &self.parts.headers,
             origin: &origin,
             settings,
+            hidden: self.caller.hidden,
             upgrade: self.upgrade,
         };
         let mut asked = pin!(lease.ask(&asking, body, endpoint));

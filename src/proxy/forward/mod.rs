@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::body::{AnswerBody, Fate, SendBody};
 use super::error::Error;
+use super::guard::Caller;
 use super::handler::Exchange;
 use super::headers;
 use super::keys::Keys;
@@ -26,6 +27,7 @@ use crate::policy::retry;
 /// A request whose service is known.
 pub(super) struct Call<'a> {
     pub(super) service: &'a Arc<Service>,
+    pub(super) caller: Caller,
     /// The version a route pins.
     pub(super) pinned: Option<&'a str>,
     pub(super) keys: Keys,
@@ -40,6 +42,7 @@ pub(super) struct Call<'a> {
 struct Journey<'a> {
     exchange: &'a Exchange,
     service: &'a Arc<Service>,
+    caller: Caller,
     pinned: Option<&'a str>,
     keys: Keys,
     path: Option<&'a str>,
@@ -60,6 +63,7 @@ pub(super) async fn forward(
 ) -> Result<Response<AnswerBody>, Error> {
     let Call {
         service,
+        caller,
         pinned,
         keys,
         path,
@@ -77,6 +81,7 @@ pub(super) async fn forward(
     let journey = Journey {
         exchange,
         service,
+        caller,
         pinned,
         keys,
         path: path.as_deref(),

@@ -22,6 +22,7 @@ use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 
 use super::body::SendBody;
+use super::guard::Hidden;
 use super::headers::Origin;
 use super::worker::Worker;
 use crate::model::settings::Effective;
@@ -67,6 +68,8 @@ pub(super) struct Asking<'a> {
     pub(super) headers: &'a HeaderMap,
     pub(super) origin: &'a Origin<'a>,
     pub(super) settings: &'a Effective,
+    /// The credentials that it does not see.
+    pub(super) hidden: Hidden,
     /// The protocol to switch to, where one may be passed on.
     pub(super) upgrade: Option<&'a HeaderValue>,
 }

@@ -1,0 +1,51 @@
+//! Who asks, once it is proven: what logs, limits and choices know of a caller.
+//!
+//! Invariant: the credential itself is not in here, nor anything it could be made from.
+
+use sha2::{Digest, Sha256};
+
+use super::settings::Rate;
+
+/// A caller with a good credential.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Credential {
+    /// What logs call the caller.
+    pub name: Box<str>,
+    /// What limits and `sticky` tell callers apart by: the same after a restart and on every
+    /// gateway. Two tokens of one name are one caller, so that a token can be exchanged while both
+    /// are good.
+    pub id: u128,
+    /// How many requests the caller may make.
+    pub rate: Option<Rate>,
+    /// How many of them at once after a pause; `None`: one second's worth, at least 1.
+    pub burst: Option<u32>,
+    /// How many requests the caller may have in flight.
+    pub concurrency: Option<u32>,
+    /// Whether the caller may choose a version by header.
+    pub may_choose: bool,
+}
+
+/// The identity of a caller of that kind (`token`, or an issuer) and that name.
+#[must_use]
+pub fn identity(kind: &str, name: &str) -> u128 {
+    let mut hash = Sha256::new();
+    hash.update((kind.len() as u64).to_le_bytes());
+    hash.update(kind);
+    hash.update(name);
+    let bytes: [u8; 32] = hash.finalize().into();
+    let first = bytes.iter().take(16);
+    first.fold(0, |id, byte| id << 8 | u128::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_belongs_to_a_kind_and_a_name_and_stays() {
+        assert_eq!(identity("token", "a"), identity("token", "a"));
+        assert_ne!(identity("token", "a"), identity("token", "b"));
+        assert_ne!(identity("token", "a"), identity("jwt:token", "a"));
+        assert_ne!(identity("a", "b"), identity("b", "a"));
+    }
+}

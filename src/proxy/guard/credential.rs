@@ -1,0 +1,200 @@
+//! The credential: found in the head, looked up in memory, never passed on.
+//!
+//! A token is looked up by its SHA-256, so that how long that takes says nothing about any token.
+//! `X-Api-Key` and `Authorization: Bearer` may both be there: then both are looked at, the first
+//! that opens the service lets the caller in, and each that is one of ours stays here.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
+use sha2::{Digest, Sha256};
+
+use super::Caller;
+use crate::model::credential::Credential;
+use crate::model::settings::{Auth, Effective};
+use crate::model::token::Token;
+use crate::policy::scope;
+use crate::proxy::error::{Error, Lack};
+use crate::proxy::handler::Exchange;
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Headers that the upstream does not see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::proxy) struct Hidden(u8);
+
+impl Hidden {
+    pub(in crate::proxy) const AUTHORIZATION: Self = Self(1);
+    pub(in crate::proxy) const API_KEY: Self = Self(2);
+
+    pub(in crate::proxy) fn contains(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+/// What a presented text is.
+enum Verdict {
+    /// It opens this service.
+    Opens(Arc<Credential>),
+    /// It is good, and opens others.
+    Elsewhere(&'static str),
+    /// It is ours, and not good now.
+    Spent,
+    /// It is none of ours.
+    Unknown,
+}
+
+/// Finds out who asks; writes it down in `caller`. An error where that is not enough.
+pub(super) fn check(
+    exchange: &Exchange,
+    headers: &HeaderMap,
+    settings: &Effective,
+    name: &str,
+    caller: &mut Caller,
+) -> Result<(), Error> {
+    let mut refusal = Error::Unauthenticated(Lack::Nothing);
+    let mut hidden = Hidden::default();
+    for (place, text) in presented(headers) {
+        let verdict = judge(exchange, settings, name, text, caller);
+        if !matches!(verdict, Verdict::Unknown) {
+            hidden.add(place);
+        }
+        match verdict {
+            Verdict::Opens(credential) => {
+                caller.credential.get_or_insert(credential);
+            }
+            Verdict::Elsewhere(why) => refusal = Error::Forbidden(why),
+            Verdict::Spent | Verdict::Unknown => {
+                if matches!(refusal, Error::Unauthenticated(_)) {
+                    refusal = Error::Unauthenticated(Lack::Good);
+                }
+            }
+        }
+    }
+    if !settings.forward_credentials {
+        caller.hidden = hidden;
+    }
+    if let Some(credential) = &caller.credential {
+        let named = || Some(credential.name.clone());
+        (exchange.state.record).note(|line| line.token = named());
+        return Ok(());
+    }
+    if settings.auth.contains(&Auth::Open) {
+        return Ok(());
+    }
+    Err(refusal)
+}
+
+/// The texts that may be credentials, with where they stand: each header once at most, for of
+/// several lines of one name nobody can say which one counts.
+fn presented(headers: &HeaderMap) -> impl Iterator<Item = (Hidden, &[u8])> {
+    let only = |name: HeaderName| {
+        let mut lines = headers.get_all(name).into_iter();
+        let line = lines.next();
+        line.filter(|_| lines.next().is_none())
+            .map(|line| line.as_bytes())
+    };
+    let key = only(API_KEY).map(|text| (Hidden::API_KEY, text.trim_ascii()));
+    let bearer = only(AUTHORIZATION).and_then(bearer);
+    let bearer = bearer.map(|text| (Hidden::AUTHORIZATION, text));
+    let texts = key.into_iter().chain(bearer);
+    texts.filter(|(_, text)| !text.is_empty())
+}
+
+/// RFC 6750 section 2.1; the scheme in any case, as RFC 9110 section 11.1 says.
+fn bearer(line: &[u8]) -> Option<&[u8]> {
+    let (scheme, text) = line.split_at_checked(b"bearer ".len())?;
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then(|| text.trim_ascii())
+}
+
+fn judge(
+    exchange: &Exchange,
+    settings: &Effective,
+    name: &str,
+    text: &[u8],
+    caller: &Caller,
+) -> Verdict {
+    if !settings.auth.contains(&Auth::Token) {
+        return Verdict::Unknown;
+    }
+    let hash: [u8; 32] = Sha256::digest(text).into();
+    match exchange.table.tokens.get(&hash) {
+        Some(token) => judge_token(token, name, caller),
+        None => Verdict::Unknown,
+    }
+}
+
+fn judge_token(token: &Token, name: &str, caller: &Caller) -> Verdict {
+    if !token.enabled || !is_in_time(token) {
+        return Verdict::Spent;
+    }
+    if !token.allow_ip.is_empty() && !token.allow_ip.contains(caller.address) {
+        return Verdict::Elsewhere("the credential may not be used from this address");
+    }
+    if !scope::covers(&token.services, name) {
+        return Verdict::Elsewhere("the credential does not cover this service");
+    }
+    Verdict::Opens(Arc::clone(&token.credential))
+}
+
+/// Whether the gateway's own clock lies within the token's times.
+fn is_in_time(token: &Token) -> bool {
+    if token.expires_ms.is_none() && token.not_before_ms.is_none() {
+        return true;
+    }
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now_ms = since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    });
+    token.not_before_ms.is_none_or(|from| from <= now_ms)
+        && token.expires_ms.is_none_or(|until| now_ms < until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_stands_in_one_of_two_headers() {
+        for (lines, wanted) in [
+            (&[][..], &[][..]),
+            (&[("authorization", "Bearer a")], &["a"]),
+            (&[("authorization", "bEARER   a.b ")], &["a.b"]),
+            (&[("authorization", "Basic a")], &[]),
+            (&[("authorization", "Bearer")], &[]),
+            (&[("authorization", "Bearer ")], &[]),
+            (&[("authorization", "Bearera")], &[]),
+            (&[("x-api-key", "a")], &["a"]),
+            (&[("x-api-key", "")], &[]),
+            (&[("x-api-key", "a"), ("x-api-key", "b")], &[]),
+            (
+                &[
+                    ("authorization", "Bearer a"),
+                    ("authorization", "Bearer a"),
+                    ("x-api-key", "b"),
+                ],
+                &["b"],
+            ),
+            (
+                &[("authorization", "Bearer a"), ("x-api-key", "b")],
+                &["b", "a"],
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, value.parse().expect("a value"));
+            }
+            let found: Vec<&[u8]> = presented(&headers).map(|(_, text)| text).collect();
+            let wanted: Vec<&[u8]> = wanted.iter().map(|text| text.as_bytes()).collect();
+            assert_eq!(found, wanted, "{lines:?}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Who gets in: the one place that every request passes between its name and its service.
+//!
+//! The order is: name, address lists, credential; then, with the body in sight, size, rate,
+//! concurrency. A name that nobody serves is treated as a service that has only `defaults`, so that
+//! a stranger cannot tell the two apart.
+//!
+//! Invariant: never waits for Redis, and where a setting is off costs a branch.
+
+mod credential;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::request::Parts;
+
+use super::error::Error;
+use super::handler::{Exchange, Failure};
+use crate::model::credential::Credential;
+use crate::model::settings::Effective;
+use crate::model::table::Service;
+
+pub(super) use credential::Hidden;
+
+/// Who was let in.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// Where the request comes from, seen through trusted proxies.
+    pub(super) address: IpAddr,
+    /// Who asks, where a good credential was presented and wanted.
+    pub(super) credential: Option<Arc<Credential>>,
+    /// The headers that the upstream does not see.
+    pub(super) hidden: Hidden,
+}
+
+/// The service and the caller, if this caller may ask this service.
+pub(super) fn admit<'t>(
+    exchange: &'t Exchange,
+    parts: &Parts,
+    service: Option<&'t Arc<Service>>,
+    name: &str,
+) -> Result<(&'t Arc<Service>, Caller), Failure> {
+    let table = &exchange.table;
+    let failure = |error| Failure {
+        error,
+        name: name.into(),
+        service: service.map(Arc::clone),
+    };
+    // Of what cannot be served a stranger learns no more than of what is not there.
+    let settings = match find(exchange, service, name) {
+        Ok(service) => &service.settings,
+        Err(_) => &table.defaults,
+    };
+    let caller = if table.loaded {
+        check(exchange, parts, settings, name).map_err(failure)?
+    } else {
+        Caller::anybody(exchange, parts)
+    };
+    find(exchange, service, name).map(|service| (service, caller))
+}
+
+impl Caller {
+    /// Somebody of whom nothing is known but the address.
+    fn anybody(exchange: &Exchange, parts: &Parts) -> Self {
+        Self {
+            address: exchange.client(&parts.headers),
+            credential: None,
+            hidden: Hidden::default(),
+        }
+    }
+}
+
+/// Looks at address and credential.
+fn check(
+    exchange: &Exchange,
+    parts: &Parts,
+    settings: &Effective,
+    name: &str,
+) -> Result<Caller, Error> {
+    let mut caller = Caller::anybody(exchange, parts);
+    if !settings.auth.is_empty() {
+        credential::check(exchange, &parts.headers, settings, name, &mut caller)?;
+    }
+    Ok(caller)
+}
+
+/// The service, if it can be asked at all, by whomever.
+pub(super) fn find<'t>(
+    exchange: &'t Exchange,
+    service: Option<&'t Arc<Service>>,
+    name: &str,
+) -> Result<&'t Arc<Service>, Failure> {
+    let failure = |error| Failure {
+        error,
+        name: name.into(),
+        service: service.map(Arc::clone),
+    };
+    let table = &exchange.table;
+    if !table.loaded {
+        return Err(failure(Error::Starting));
+    }
+    let enabled = service.filter(|service| service.settings.enabled);
+    let settings = enabled.map_or(&table.defaults, |service| &service.settings);
+    if let Some(why) = enabled.and_then(|service| service.misconfigured.as_deref()) {
+        return Err(failure(Error::Misconfigured(why.to_owned())));
+    }
+    if let Some(setting) = settings.unenforced {
+        return Err(failure(Error::Misconfigured(format!(
+            "{setting} is set, which this release cannot enforce"
+        ))));
+    }
+    enabled.ok_or_else(|| failure(Error::NoSuchService(name.to_owned())))
+}
