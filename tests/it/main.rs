@@ -22,6 +22,7 @@ mod live_changes;
 mod metrics;
 mod queueing;
 mod redis_faults;
+mod redis_forms;
 mod retries;
 mod rolling;
 mod routes;

@@ -340,12 +340,7 @@ async fn without_scripts_a_transaction_counts_once_too() {
 
 #[tokio::test]
 async fn a_cluster_takes_a_batch_under_one_hash_tag() {
-    let redis = Redis::start_with(&[
-        "--cluster-enabled",
-        "yes",
-        "--cluster-announce-ip",
-        "127.0.0.1",
-    ]);
+    let redis = Redis::start_node();
     redis.run("CLUSTER ADDSLOTSRANGE 0 16383");
     eventually("the cluster is one", || {
         let info = redis.run("CLUSTER INFO").texts().concat();

@@ -6,13 +6,7 @@ use crate::support::redis::Redis;
 
 #[test]
 fn a_cluster_is_followed_like_a_single_server() {
-    let redis = Redis::start_with(&[
-        "--cluster-enabled",
-        "yes",
-        // A node that has met no other does not know its own address.
-        "--cluster-announce-ip",
-        "127.0.0.1",
-    ]);
+    let redis = Redis::start_node();
     let slots: Vec<String> = (0..16384).map(|slot: u32| slot.to_string()).collect();
     let mut words = vec!["CLUSTER", "ADDSLOTS"];
     words.extend(slots.iter().map(String::as_str));

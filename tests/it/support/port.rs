@@ -22,6 +22,16 @@ impl Port {
         }
     }
 
+    /// As `reserve`, with a number of at most `highest`.
+    pub fn reserve_below(highest: u16) -> Self {
+        loop {
+            let port = Self::reserve();
+            if port.number() <= highest {
+                return port;
+            }
+        }
+    }
+
     /// Where it is.
     pub fn address(&self) -> SocketAddr {
         self.address

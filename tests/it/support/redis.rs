@@ -36,6 +36,27 @@ impl Redis {
         redis
     }
 
+    /// A node of a Cluster, which knows of no other yet.
+    pub fn start_node() -> Self {
+        let mut node = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            // Nodes speak to each other 10,000 ports higher.
+            port: Port::reserve_below(65_535 - 10_000),
+            // A node that has met no other does not know its own address.
+            arguments: [
+                "--cluster-enabled",
+                "yes",
+                "--cluster-announce-ip",
+                "127.0.0.1",
+            ]
+            .map(str::to_owned)
+            .into(),
+            child: None,
+        };
+        node.restart();
+        node
+    }
+
     /// Starts it (again), empty, on the same port and socket.
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "kill it first");
@@ -91,6 +112,11 @@ impl Redis {
         assert!(done.expect("kill runs").success());
     }
 
+    /// The number of its port.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
     /// Where it is, by TCP.
     pub fn url(&self) -> String {
         format!("redis://{}", self.port.address())
@@ -143,7 +169,8 @@ impl Drop for Redis {
     }
 }
 
-fn binary() -> &'static str {
+/// The server program that is there.
+pub fn binary() -> &'static str {
     let there = |name: &&str| {
         Command::new(name)
             .arg("--version")
@@ -197,7 +224,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn open(port: u16) -> std::io::Result<Self> {
+    /// A connection to the server on that port of this machine.
+    pub fn open(port: u16) -> std::io::Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let stream = TcpStream::connect_timeout(&address, secs(1))?;
         stream.set_nodelay(true)?;

@@ -80,6 +80,14 @@ impl Authority {
         Path::to_str(self.file.path()).expect("text")
     }
 
+    /// A certificate for this name or address, and its key, as texts of PEM.
+    pub fn pair(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// How a server proves that it has this name, and which protocols it offers.
     pub fn vouch(&self, name: &str, protocols: &[&str]) -> ServerConfig {
         let key = KeyPair::generate().expect("a key");
