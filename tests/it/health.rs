@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use smartlink::model::live::{Health, State};
 use super::support::control::Plane;
 use super::support::load::{Answer, named};
 use super::support::port::Port;
+use super::support::process::Process;
 use super::support::redis::Redis;
 use super::support::secure::{Authority, Server};
 use super::support::site::{Site, await_proof};
@@ -541,34 +541,6 @@ fn the_admin_port_shows_what_this_gateway_holds() {
         entry["why"].as_str().is_some_and(|why| !why.is_empty()),
         "{entry}"
     );
-}
-
-/// A gateway in a process of its own, killed when dropped.
-struct Process(Child);
-
-impl Process {
-    fn start(redis: &Redis, instance: &str) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_smartlink"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args([
-                "--threads",
-                "1",
-                "--redis",
-                &redis.url(),
-                "--instance",
-                instance,
-            ])
-            .stderr(Stdio::null())
-            .spawn();
-        Self(child.expect("it starts"))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.0.kill().expect("it runs");
-        self.0.wait().expect("it ends");
-    }
 }
 
 #[test]

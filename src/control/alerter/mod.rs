@@ -68,7 +68,8 @@ pub struct Alerter {
     own: Book,
     lead: Option<Lead>,
     couriers: Couriers,
-    refused: bool,
+    /// What Redis says where it does not let us judge.
+    refused: Option<String>,
 }
 
 impl Alerter {
@@ -87,7 +88,7 @@ impl Alerter {
             book: Book::default(),
             own: Book::default(),
             lead: None,
-            refused: false,
+            refused: None,
         }
     }
 
@@ -119,30 +120,35 @@ impl Alerter {
             return;
         }
         match self.turn(&table, now_ms).await {
-            Ok(()) => self.refused = false,
+            Ok(()) => self.refused = None,
             Err(error) => {
-                if error.is_refused() && !std::mem::replace(&mut self.refused, true) {
-                    telemetry::redis_refuses("alerts", &chain(&error));
+                let why = chain(&error);
+                tracing::debug!(error = why, "alerts are not judged");
+                if error.is_refused() && self.refused.replace(why.clone()).is_none() {
+                    telemetry::redis_refuses("alerts", &why);
                 }
-                tracing::debug!(error = chain(&error), "alerts are not judged");
             }
         }
     }
 
-    /// Whether Redis is there is for each gateway to say.
+    /// Whether Redis is there, and does what is asked of it, is for each gateway to say.
     fn look_for_redis(&mut self, table: &Table, now_ms: u64) {
-        let lost = table.loaded && !self.shared.status.is_connected();
+        let place = &self.options.place;
+        let why = if self.shared.status.is_connected() {
+            let refused = self.refused.as_ref();
+            refused
+                .map(|words| format!("Redis at {place} refuses what judging alerts takes: {words}"))
+        } else {
+            Some(format!("this gateway cannot reach Redis at {place}"))
+        };
         let scene = condition::Scene {
             keys: self.store.keys(),
             table,
         };
-        let sightings = if lost {
-            condition::redis_lost(scene, &self.options.place)
-        } else {
-            Vec::new()
-        };
+        let why = why.filter(|_| table.loaded);
+        let sightings = why.map(|why| condition::redis_lost(scene, place, &why));
         let look = Look {
-            sightings,
+            sightings: sightings.unwrap_or_default(),
             known: [(Kind::RedisLost, None)].into(),
         };
         self.own.look(now_ms, &table.alerts, look);

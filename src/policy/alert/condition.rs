@@ -245,13 +245,11 @@ pub fn news(scene: Scene<'_>, kind: Kind, happened: &[Happened]) -> Vec<Sighting
         .collect()
 }
 
-/// Redis does not answer this gateway.
+/// Redis, which is at `place`, is of no use to this gateway, because of `why`.
 #[must_use]
-pub fn redis_lost(scene: Scene<'_>, place: &str) -> Vec<Sighting> {
+pub fn redis_lost(scene: Scene<'_>, place: &str, why: &str) -> Vec<Sighting> {
     let facts = Facts {
-        why: format!(
-            "this gateway cannot reach Redis at {place}; traffic flows on as last configured"
-        ),
+        why: format!("{why}; traffic flows on as last configured"),
         evidence: format!("revision {} is in force", scene.table.revision),
         relief: format!("redis-cli -u {place} PING"),
         ..Facts::default()

@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod load;
 pub mod pane;
 pub mod port;
+pub mod process;
 pub mod receiver;
 pub mod redis;
 pub mod scene;

@@ -1,9 +1,11 @@
 //! Receivers of alerts: an HTTP server that keeps what it was sent and answers as it is told.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use serde_json::Value;
 
@@ -29,6 +31,9 @@ impl Received {
 /// What it answers: status and body.
 type Answer = (u16, &'static str);
 
+/// The status of a receiver that never answers.
+const SILENCE: u16 = 0;
+
 #[derive(Debug)]
 struct State {
     received: Vec<Received>,
@@ -43,6 +48,15 @@ pub struct Receiver {
 
 impl Receiver {
     pub fn start() -> Self {
+        Self::start_on(None)
+    }
+
+    /// One that speaks TLS.
+    pub fn start_tls(config: ServerConfig) -> Self {
+        Self::start_on(Some(Arc::new(config)))
+    }
+
+    fn start_on(tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let state = Arc::new(Mutex::new(State {
@@ -53,9 +67,15 @@ impl Receiver {
         // Ends with the process: it holds nothing but its port.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let state = Arc::clone(&theirs);
+                let (state, tls) = (Arc::clone(&theirs), tls.clone());
                 // A client that breaks off leaves no request.
-                thread::spawn(move || serve(stream, &state).ok());
+                thread::spawn(move || match tls {
+                    None => serve(stream, &state).ok(),
+                    Some(tls) => {
+                        let tls = ServerConnection::new(tls).expect("a session");
+                        serve(StreamOwned::new(tls, stream), &state).ok()
+                    }
+                });
             }
         });
         Self { address, state }
@@ -69,6 +89,11 @@ impl Receiver {
     /// What it answers from now on.
     pub fn answer(&self, status: u16, body: &'static str) {
         self.with(|state| state.answer = (status, body));
+    }
+
+    /// From now on it takes requests and never answers.
+    pub fn hang(&self) {
+        self.answer(SILENCE, "");
     }
 
     /// All requests so far.
@@ -99,7 +124,7 @@ impl Receiver {
     }
 }
 
-fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+fn serve(stream: impl Read + Write, state: &Mutex<State>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -123,9 +148,15 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         state.received.push(received);
         state.answer
     };
+    if status == SILENCE {
+        // Until the client leaves.
+        return reader.read_to_end(&mut Vec::new()).map(drop);
+    }
+    let stream = reader.get_mut();
     write!(
-        reader.get_mut(),
+        stream,
         "HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
         answer.len()
-    )
+    )?;
+    stream.flush()
 }
