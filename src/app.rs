@@ -22,7 +22,7 @@ use crate::control::recorder::{self, Recorder};
 use crate::control::status::Status;
 use crate::control::watcher::{self, NameHeld, Shared, Watcher};
 use crate::model::table::Table;
-use crate::stats::{self, Collector, Counter};
+use crate::stats::{self, Collector, Counter, Meters};
 use crate::store::{self, Ledger, Store};
 use crate::{proxy, telemetry};
 
@@ -75,8 +75,10 @@ impl App {
     /// answered by `Bound::run`. Blocks for about a second at most.
     pub fn bind(options: Options) -> Result<Bound, Error> {
         let threads = options.proxy.threads.max(1);
-        let access = options.access.as_ref().map(access::start).transpose();
-        let access = access.map_err(Error::AccessLog)?;
+        let meters: Arc<Meters> = Arc::default();
+        let access = options.access.as_ref();
+        let access = access.map(|access| access::start(access, &meters));
+        let access = access.transpose().map_err(Error::AccessLog)?;
         let proxy = proxy::bind(options.proxy)?;
         let public = proxy.addresses().to_vec();
         let instance = options.store.instance.clone();
@@ -93,6 +95,7 @@ impl App {
             threads,
             admin: options.admin,
             secrets: options.secrets,
+            meters,
         })?;
         Ok(Bound {
             public,
@@ -152,6 +155,8 @@ pub struct ControlOptions {
     pub admin: Option<admin::Options>,
     /// Where the secrets of alerts are.
     pub secrets: Secrets,
+    /// What the data plane counts of itself.
+    pub meters: Arc<Meters>,
 }
 
 /// Why the control plane cannot start.
@@ -214,6 +219,7 @@ impl Control {
         let links = proxy::Links {
             epoch,
             reports,
+            meters: Arc::clone(&options.meters),
             access: None,
         };
         let prober = prober::Options {
@@ -314,7 +320,7 @@ async fn begin(
         let listener = TcpListener::bind(admin.address)
             .await
             .map_err(|source| admin::Error::Bind(admin.address, source))?;
-        let admin = Admin::try_new(&admin, &listener, &shared, reader)?;
+        let admin = Admin::try_new(&admin, &listener, &shared, options.meters, reader)?;
         bound = Some(admin.address());
         tokio::spawn(admin::serve(listener, admin));
     }

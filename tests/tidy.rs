@@ -18,7 +18,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("stats", &["model"]),
     ("shadow", &["model"]),
     ("telemetry", &["model"]),
-    ("access", &["telemetry"]),
+    ("access", &["stats", "telemetry"]),
     ("settings", &["model", "telemetry", "access", "top"]),
     ("top", &["model", "stats"]),
     ("store", &["model", "policy", "stats"]),

@@ -8,7 +8,6 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,6 +15,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use line::{Format, Line, Rule, Why};
+
+use crate::stats::Meters;
 
 /// How many lines may wait for the writer.
 const QUEUE_MAX: usize = 16 * 1024;
@@ -46,7 +47,7 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct Log {
     lines: SyncSender<Box<Line>>,
-    dropped: Arc<AtomicU64>,
+    meters: Arc<Meters>,
     /// A random number below this is logged.
     below: u64,
 }
@@ -61,14 +62,8 @@ impl Log {
     /// Hands a line to the writer, or drops it where that one is too far behind.
     pub fn tell(&self, line: Box<Line>) {
         if self.lines.try_send(line).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.meters.lines_dropped.add(1);
         }
-    }
-
-    /// How many lines were dropped, here or by the writer.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
     }
 }
 
@@ -78,21 +73,21 @@ pub struct Writer {
     thread: JoinHandle<()>,
 }
 
-/// Opens the log and starts its writer.
+/// Opens the log and starts its writer; lines that are lost, here or by the writer, are counted in
+/// `meters`.
 ///
 /// # Errors
 /// Where the file cannot be opened or no thread can be started.
-pub fn start(options: &Options) -> std::io::Result<(Log, Writer)> {
+pub fn start(options: &Options, meters: &Arc<Meters>) -> std::io::Result<(Log, Writer)> {
     let (lines, told) = sync_channel(QUEUE_MAX);
-    let dropped: Arc<AtomicU64> = Arc::default();
     let mut file = writer::Out::open(&options.place)?;
-    let (format, lost) = (options.format, Arc::clone(&dropped));
+    let (format, lost) = (options.format, Arc::clone(meters));
     let thread = std::thread::Builder::new()
         .name("access-log".to_owned())
         .spawn(move || write_all(&told, &mut file, format, &lost))?;
     let log = Log {
         lines,
-        dropped,
+        meters: Arc::clone(meters),
         below: below(options.sample),
     };
     Ok((log, Writer { thread }))
@@ -119,12 +114,7 @@ fn below(sample: f64) -> u64 {
     below
 }
 
-fn write_all(
-    told: &Receiver<Box<Line>>,
-    out: &mut writer::Out,
-    format: Format,
-    dropped: &AtomicU64,
-) {
+fn write_all(told: &Receiver<Box<Line>>, out: &mut writer::Out, format: Format, meters: &Meters) {
     while let Ok(first) = told.recv() {
         let mut lines = 0;
         let mut bytes = Vec::new();
@@ -137,7 +127,7 @@ fn write_all(
             }
         }
         if !out.write(&bytes) {
-            dropped.fetch_add(lines, Ordering::Relaxed);
+            meters.lines_dropped.add(lines);
         }
     }
 }
@@ -159,7 +149,7 @@ mod tests {
             let (lines, _told) = sync_channel(1);
             let log = Log {
                 lines,
-                dropped: Arc::default(),
+                meters: Arc::default(),
                 below: below(sample),
             };
             assert_eq!(log.wants(number), wanted, "{sample} of {number}");

@@ -31,6 +31,7 @@ use crate::control::recorder::Reader;
 use crate::control::status::Status;
 use crate::control::watcher::Shared;
 use crate::model::table::Table;
+use crate::stats::Meters;
 
 /// How the admin port is offered.
 #[derive(Clone, Debug)]
@@ -96,11 +97,13 @@ impl fmt::Debug for Admin {
 }
 
 impl Admin {
-    /// The admin port behind `listener`; `reader` asks for what was counted.
+    /// The admin port behind `listener`; `reader` asks for what was counted of requests, `meters` is
+    /// what was counted of the gateway itself.
     pub fn try_new(
         options: &Options,
         listener: &TcpListener,
         shared: &Shared,
+        meters: Arc<Meters>,
         reader: Reader,
     ) -> Result<Self, Error> {
         let address = listener
@@ -118,6 +121,7 @@ impl Admin {
                 Arc::clone(&shared.table),
                 Arc::clone(&shared.status),
                 shared.health.clone(),
+                meters,
                 reader,
             ),
             address,

@@ -10,7 +10,13 @@ fn admin(address: &str, token: Option<&str>) -> Admin {
     let health = Board::new(tokio::time::Instant::now());
     let (reader, _gone) = recorder::reader();
     Admin {
-        metrics: Metrics::new(table.clone(), status.clone(), health.clone(), reader),
+        metrics: Metrics::new(
+            table.clone(),
+            status.clone(),
+            health.clone(),
+            Arc::default(),
+            reader,
+        ),
         table,
         status,
         health,

@@ -2,12 +2,16 @@
 //!
 //! Invariant: reading it never waits.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
+use crate::model::alert::Kind;
 use crate::model::decode::ConfigError;
+use crate::model::name::Name;
 
 /// How changes in Redis are noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,28 @@ pub struct Standing {
     pub since: String,
 }
 
+/// What the alerter knows about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Alerts {
+    /// Whether this gateway judges for all.
+    pub leads: bool,
+    /// How many incidents go on, by alert and kind.
+    pub open: BTreeMap<(Name, Kind), usize>,
+    /// How messages went, by alert.
+    pub told: BTreeMap<Name, Told>,
+}
+
+/// How the messages of one alert went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The receiver took them.
+    pub sent: u64,
+    /// It did not, and is asked again.
+    pub failed: u64,
+    /// It did not however often it was asked.
+    pub lost: u64,
+}
+
 /// The state of the background tasks.
 #[derive(Debug, Default)]
 pub struct Status {
@@ -47,6 +73,7 @@ pub struct Status {
     draining: AtomicBool,
     doubts: AtomicU64,
     errors: ArcSwap<Vec<Standing>>,
+    alerts: ArcSwap<Alerts>,
 }
 
 impl Status {
@@ -92,8 +119,14 @@ impl Status {
 
     /// The config errors that stand, by place.
     #[must_use]
-    pub fn errors(&self) -> std::sync::Arc<Vec<Standing>> {
+    pub fn errors(&self) -> Arc<Vec<Standing>> {
         self.errors.load_full()
+    }
+
+    /// What the alerter knows about itself.
+    #[must_use]
+    pub fn alerts(&self) -> Arc<Alerts> {
+        self.alerts.load_full()
     }
 
     /// How often Redis may have lost what was written there: a new connection, a flush.
@@ -133,6 +166,10 @@ impl Status {
     }
 
     pub(super) fn set_errors(&self, errors: Vec<Standing>) {
-        self.errors.store(std::sync::Arc::new(errors));
+        self.errors.store(Arc::new(errors));
+    }
+
+    pub(super) fn set_alerts(&self, alerts: Alerts) {
+        self.alerts.store(Arc::new(alerts));
     }
 }

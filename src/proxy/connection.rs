@@ -128,7 +128,7 @@ async fn converse(io: ClientIo, state: &Rc<State>) -> Option<ClientIo> {
             if let Some(tunnel) = state.tunnel.take() {
                 let mut early = parts.read_buf.to_vec();
                 early.append(&mut io.held);
-                tunnel::run(stream, early.into(), *tunnel, &state.worker).await;
+                tunnel::run(stream, early.into(), *tunnel, state).await;
             } else {
                 finish(stream, &io, state, result.is_err()).await;
             }

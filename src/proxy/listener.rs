@@ -189,6 +189,7 @@ fn empty_queue(worker: &Rc<Worker>, listener: TcpListener) {
 fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let state = Rc::new(State::new(stream, peer, Rc::clone(worker)));
     let number = worker.remember(&state);
+    worker.meters.accepted.add(1);
     let place = Place {
         worker: Rc::clone(worker),
         number,
@@ -208,6 +209,7 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.worker.forget(self.number);
+        self.worker.meters.closed.add(1);
     }
 }
 

@@ -41,7 +41,7 @@ use tokio::time::Instant;
 use crate::access::Log;
 use crate::model::table::Table;
 use crate::policy::health::Report;
-use crate::stats::Counter;
+use crate::stats::{Counter, Meters};
 use worker::{Limits, Worker};
 
 /// The most threads one runtime uses for what blocks.
@@ -94,6 +94,8 @@ pub struct Links {
     pub epoch: Instant,
     /// Takes what requests find out about endpoints; what it has no room for is dropped.
     pub reports: mpsc::Sender<Report>,
+    /// Counts what is of no service.
+    pub meters: Arc<Meters>,
     /// The access log, where there is one.
     pub access: Option<Log>,
 }

@@ -171,8 +171,15 @@ impl Record {
         }
     }
 
-    /// It is over: counted, where there is something to count it under.
-    pub(super) fn end(&self, worker: &Worker) {
+    /// So many more bytes went through after its protocol was switched.
+    pub(super) fn carried(&self, bytes_in: usize, bytes_out: usize) {
+        self.bytes_in.set(self.bytes_in.get() + bytes_in as u64);
+        self.bytes_out.set(self.bytes_out.get() + bytes_out as u64);
+    }
+
+    /// It is over: counted, where there is something to count it under. Where its protocol was
+    /// `switched`, its line waits for the end of the connection.
+    pub(super) fn end(&self, worker: &Worker, switched: bool) {
         let (under, line) = (self.under.take(), self.line.take());
         if matches!(under, Under::Nothing) && line.is_none() {
             return;
@@ -189,12 +196,27 @@ impl Record {
             first_byte_us: self.first_byte_us.get().map(|at_us| at_us - started_us),
         };
         if let (Some(log), Some(line)) = (&worker.access, line) {
-            log.tell(finish(line, &under, &outcome));
+            let line = finish(line, &under, &outcome);
+            if switched {
+                self.line.replace(Some(line));
+            } else {
+                log.tell(line);
+            }
         }
         match under {
             Under::Nothing => {}
             Under::Service(service) => worker.counter.count_service(&service, &outcome),
             Under::Version(version) => worker.counter.count_version(&version, &outcome),
+        }
+    }
+
+    /// Its connection is over, and with it a switched protocol.
+    pub(super) fn close(&self, worker: &Worker) {
+        if let (Some(log), Some(mut line)) = (&worker.access, self.line.take()) {
+            line.bytes_in = self.bytes_in.get();
+            line.bytes_out = self.bytes_out.get();
+            line.total_us = worker.now_us() - self.started_us.get();
+            log.tell(line);
         }
     }
 }

@@ -133,7 +133,8 @@ impl State {
     /// The body of its answer is gone: sent, cut or never wanted.
     pub(super) fn end(&self) {
         self.in_flight.set(false);
-        self.record.end(&self.worker);
+        self.record
+            .end(&self.worker, self.tunnel.borrow().is_some());
     }
 
     /// The body of its answer broke off.
@@ -294,6 +295,12 @@ impl State {
         if !waker.as_ref().is_some_and(|old| old.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.record.close(&self.worker);
     }
 }
 

@@ -1,7 +1,8 @@
-//! A switched protocol (WebSocket): bytes both ways until one side ends.
+//! A switched protocol (WebSocket): bytes both ways until one side ends, counted as they flow.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::net::TcpStream;
 
-use super::worker::Worker;
+use super::state::State;
+use crate::model::table::Version;
 use crate::transport::UpstreamIo;
 
 /// The upstream's half, waiting for the client's.
@@ -21,23 +23,30 @@ pub(super) struct Tunnel {
     pub(super) read_buf: Bytes,
     /// How long both sides may be quiet.
     pub(super) stall: Duration,
+    /// What its bytes are counted under.
+    pub(super) version: Arc<Version>,
     /// Held while the tunnel lives: the endpoint has one more request in flight.
     pub(super) guard: super::upstream::InFlight,
 }
 
 /// Copies until both sides are done, one breaks, or both are quiet too long.
-pub(super) async fn run(client: TcpStream, read_buf: Bytes, tunnel: Tunnel, worker: &Worker) {
+pub(super) async fn run(client: TcpStream, read_buf: Bytes, tunnel: Tunnel, state: &State) {
     let Tunnel {
         io,
         read_buf: upstream_buf,
         stall,
+        version,
         guard,
     } = tunnel;
     let activity = Activity::default();
-    let mut client = Rewound {
-        prefix: read_buf,
-        inner: client,
-        activity: &activity,
+    let mut client = Metered {
+        inner: Rewound {
+            prefix: read_buf,
+            inner: client,
+            activity: &activity,
+        },
+        version: &version,
+        state,
     };
     let mut upstream = Rewound {
         prefix: upstream_buf,
@@ -58,7 +67,7 @@ pub(super) async fn run(client: TcpStream, read_buf: Bytes, tunnel: Tunnel, work
         // Either side may break off at any time; that is how tunnels end.
         _ended = copy => {}
         () = watch => {}
-        () = worker.cut() => {}
+        () = state.worker.cut() => {}
     }
     drop(guard);
 }
@@ -102,6 +111,61 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Rewound<'_, T> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+/// The client's side, on which bytes are counted: those it sent, and those it took.
+struct Metered<'q, T> {
+    inner: T,
+    version: &'q Version,
+    state: &'q State,
+}
+
+impl<T> Metered<'_, T> {
+    fn carried(&self, bytes_in: usize, bytes_out: usize) {
+        let counter = &self.state.worker.counter;
+        counter.carried(self.version, bytes_in as u64, bytes_out as u64);
+        self.state.record.carried(bytes_in, bytes_out);
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Metered<'_, T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.inner).poll_read(cx, buf);
+        let bytes = buf.filled().len() - before;
+        if bytes > 0 {
+            this.carried(bytes, 0);
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<'_, T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write(cx, buf);
+        if let Poll::Ready(Ok(bytes @ 1..)) = written {
+            this.carried(0, bytes);
+        }
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -23,7 +23,7 @@ use crate::model::networks::Networks;
 use crate::model::settings::Effective;
 use crate::model::table::{Endpoint, Table};
 use crate::policy::health::{self, Report, Seen};
-use crate::stats::Counter;
+use crate::stats::{Counter, Meters};
 use crate::transport::TlsConfigs;
 
 /// For how long after a drain began requests on kept connections are still answered.
@@ -70,6 +70,8 @@ pub(super) struct Worker {
     reports: mpsc::Sender<Report>,
     /// Counts what this thread's requests come to.
     pub(super) counter: Counter,
+    /// Counts what is of no service.
+    pub(super) meters: Arc<Meters>,
     /// The access log, where there is one.
     pub(super) access: Option<Log>,
     now: Cell<u64>,
@@ -102,6 +104,7 @@ impl Worker {
             started: links.epoch,
             reports: links.reports,
             counter,
+            meters: links.meters,
             access: links.access,
             now: Cell::new(1),
             draining: Cell::new(None),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 
 use super::{Collector, Outcome, Series};
-use crate::model::count::{Cells, Seat, Tally};
+use crate::model::count::{Cells, Scalar, Seat, Tally};
 use crate::model::name::{ServiceName, VersionName};
 use crate::model::table::{Endpoint, Service, Version};
 
@@ -51,6 +51,16 @@ impl Counter {
         self.count(&service.live.counts, &service.name, None, outcome);
     }
 
+    /// Counts bytes of a request that was counted when its protocol was switched.
+    pub fn carried(&self, version: &Version, bytes_in: u64, bytes_out: u64) {
+        let name = Some(&version.name);
+        let tally = self.tally(&version.counts, &version.service, name);
+        tally.write(|counts| {
+            counts.scalar(Scalar::BytesIn).add(bytes_in);
+            counts.scalar(Scalar::BytesOut).add(bytes_out);
+        });
+    }
+
     fn count(
         &self,
         cells: &Cells<Tally>,
@@ -58,7 +68,17 @@ impl Counter {
         version: Option<&VersionName>,
         outcome: &Outcome,
     ) {
-        let tally = cells.at(self.seat, |tally| {
+        let tally = self.tally(cells, service, version);
+        tally.write(|counts| outcome.add_to(counts));
+    }
+
+    fn tally<'c>(
+        &self,
+        cells: &'c Cells<Tally>,
+        service: &ServiceName,
+        version: Option<&VersionName>,
+    ) -> &'c Tally {
+        cells.at(self.seat, |tally| {
             let birth = Birth {
                 series: Series {
                     service: service.clone(),
@@ -68,8 +88,7 @@ impl Counter {
             };
             // Nobody listens only where nobody will ever ask for the counts.
             drop(self.births.send(birth));
-        });
-        tally.write(|counts| outcome.add_to(counts));
+        })
     }
 
     /// Counts how an attempt at an endpoint ended, and how many microseconds it took. To be called

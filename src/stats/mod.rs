@@ -12,6 +12,7 @@ mod counter;
 pub mod histogram;
 pub mod journal;
 pub mod live;
+mod meters;
 mod outcome;
 pub mod past;
 mod sum;
@@ -21,6 +22,7 @@ use std::fmt;
 
 pub use collect::Collector;
 pub use counter::{Attempt, Counter, counters};
+pub use meters::{Meter, Meters};
 pub use outcome::{ErrorKind, Outcome, Rejection};
 pub use sum::{FIXED, FIXED_EARLY, Sum};
 

@@ -111,6 +111,18 @@ metrics! {
         "Batches of counts sent to Redis: applied, known before, answered by a gap, failed.";
     STATS_LOST: Counter "smartlink_stats_batches_lost_total" &[],
         "Batches that Redis acknowledged and lost, and that are too old to be told again.";
+    ALERTS_LEADER: Gauge "smartlink_alerts_leader" &[],
+        "1 while this gateway judges alerts for all.";
+    ALERTS_OPEN: Gauge "smartlink_alerts_open" &["alert", "kind"],
+        "Incidents that go on, at the gateway that judges them.";
+    ALERTS_MESSAGES: Counter "smartlink_alerts_messages_total" &["alert", "result"],
+        "Tries to send a message: sent, failed and to be tried again, lost after the last.";
+    ACCESS_LOG_DROPPED: Counter "smartlink_access_log_dropped_total" &[],
+        "Lines of the access log that were not written.";
+    CONNECTIONS_ACCEPTED: Counter "smartlink_connections_accepted_total" &[],
+        "Client connections that were accepted.";
+    CONNECTIONS_OPEN: Gauge "smartlink_connections_open" &[],
+        "Client connections that are open.";
     BUILD_INFO: Gauge "smartlink_build_info" &["version"],
         "Always 1; the version is a label.";
     START_TIME: Gauge "process_start_time_seconds" &[],

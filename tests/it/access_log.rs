@@ -11,6 +11,7 @@ use crate::support::eventually;
 use crate::support::load::{Load, get, named, serving};
 use crate::support::redis::Redis;
 use crate::support::site::{Site, await_proof, options};
+use crate::support::upstream::Upstream;
 
 fn site(redis: &Redis, file: &Path, format: Format) -> Site {
     let mut options = options(redis);
@@ -145,4 +146,56 @@ fn a_full_disk_costs_lines_and_no_request() {
     for _ in 0..50 {
         assert_eq!(site.ask(&named("a")).status, 200);
     }
+    eventually("they are counted", || {
+        let page = site.ask_admin("/metrics");
+        let dropped = "\nsmartlink_access_log_dropped_total 50\n";
+        page.contains(dropped).then_some(())
+    });
+}
+
+#[test]
+fn a_tunnel_gets_its_line_at_its_end_with_the_bytes_of_both_directions() {
+    let redis = Redis::start();
+    let upstream = Upstream::start(|connection| {
+        connection.read_head().expect("a head");
+        connection.send(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello",
+        );
+        while connection.read_exactly(4).is_some() {
+            connection.send("pong and more");
+        }
+    });
+    redis.call(&["HSET", "smartlink:endpoints:a", &upstream.url("/"), "base"]);
+    let file = redis.folder().join("access.log");
+    let site = site(&redis, &file, Format::Json);
+    let mut client = Client::connect(site.address);
+    client.send(
+        "GET /r/x HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nping",
+    );
+    assert_eq!(client.read_head().status, 101);
+    client.read_until("hellopong and more");
+    client.send("ping");
+    client.read_until("pong and more");
+    let counted = |field: &str| {
+        let hash = redis.hash("smartlink:stats:a:base");
+        hash.get(field).cloned().unwrap_or_default()
+    };
+    // While it is open.
+    eventually("all bytes are counted", || {
+        let bytes = [counted("bytes_in"), counted("bytes_out")];
+        (bytes == ["8", "31"]).then_some(())
+    });
+    assert_eq!(
+        (counted("requests"), counted("status_101")),
+        ("1".into(), "1".into())
+    );
+    assert_eq!(lines(&file), [""; 0]);
+    drop(client);
+    let line = await_lines(&file, 1).remove(0);
+    let line: Value = serde_json::from_str(&line).expect("JSON");
+    for (field, wanted) in [("status", 101), ("bytes_in", 8), ("bytes_out", 31)] {
+        assert_eq!(line[field], wanted, "{field} of {line}");
+    }
+    assert_eq!(line["version"], "base", "{line}");
+    assert!(line.get("error").is_none(), "{line}");
 }

@@ -21,11 +21,13 @@ use smartlink::model::table::{Service, Version};
 use smartlink::stats::{Attempt, ErrorKind, Outcome, Rejection};
 use smartlink::telemetry::metrics::{ALL, Kind};
 
+use crate::alerts::{alert, break_settings, mend_settings};
 use crate::support::client::Client;
 use crate::support::control::Plane;
 use crate::support::eventually;
 use crate::support::exposition::Page;
 use crate::support::load::{named, serving};
+use crate::support::receiver::Receiver;
 use crate::support::redis::Redis;
 use crate::support::site::{Site, await_proof};
 
@@ -226,10 +228,15 @@ fn requests_of_clients_are_told_as_redis_is_told() {
 fn every_metric_is_in_the_manual_and_in_a_scrape() {
     let redis = Redis::start();
     redis.run("HSET smartlink:endpoints:a http://127.0.0.1:1/ base http://127.0.0.1:2/ candidate");
+    redis.run("HSET smartlink:alert:ops url http://127.0.0.1:1/ on config_error");
+    redis.run("HSET smartlink:defaults timeout soon");
     let plane = Plane::start(&redis);
     serve(&plane);
     plane.await_proof();
-    let page = scrape(&plane);
+    let page = eventually("the incident is told", || {
+        let page = scrape(&plane);
+        (!page.family("smartlink_alerts_open").is_empty()).then_some(page)
+    });
     let manual = include_str!("../../docs/metrics.md");
     let rows: Vec<Vec<&str>> = manual
         .lines()
@@ -381,4 +388,55 @@ fn it_works_without_redis_and_says_so() {
         let told = page.sum("smartlink_stats_batches_total", &applied) > 0.0;
         (settled && told).then_some(())
     });
+}
+
+#[test]
+fn what_becomes_of_alerts_is_told() {
+    let redis = Redis::start();
+    let receiver = Receiver::start();
+    receiver.answer(503, "");
+    redis.run("HSET smartlink:endpoints:ner http://127.0.0.1:1/ base");
+    alert(&redis, &receiver, "on config_error");
+    break_settings(&redis);
+    let plane = Plane::start(&redis);
+    let count = |result| {
+        let labels = [("alert", "ops"), ("result", result)];
+        scrape(&plane).sum("smartlink_alerts_messages_total", &labels)
+    };
+    let open = || {
+        let labels = [("alert", "ops"), ("kind", "config_error")];
+        scrape(&plane).sum("smartlink_alerts_open", &labels)
+    };
+    eventually("two tries", || (count("failed") >= 2.0).then_some(()));
+    assert_eq!((count("sent"), count("lost"), open()), (0.0, 0.0, 1.0));
+    assert_eq!(scrape(&plane).sum("smartlink_alerts_leader", &[]), 1.0);
+    receiver.answer(200, "");
+    eventually("it arrives", || (count("sent") == 1.0).then_some(()));
+    mend_settings(&redis);
+    eventually("its end arrives", || (count("sent") == 2.0).then_some(()));
+    assert_eq!(open(), 0.0);
+    redis.run("DEL smartlink:alert:ops");
+    eventually("its series go", || {
+        let labels = [("alert", "ops")];
+        (scrape(&plane).with(&labels) == 0).then_some(())
+    });
+}
+
+#[test]
+fn connections_of_clients_are_told() {
+    let redis = Redis::start();
+    let site = Site::start(&redis);
+    let now = || {
+        let page = scrape_at(site.admin);
+        let of = |name| page.sum(name, &[]);
+        (
+            of("smartlink_connections_accepted_total"),
+            of("smartlink_connections_open"),
+        )
+    };
+    assert_eq!(now(), (0.0, 0.0));
+    let clients = [(); 3].map(|()| Client::connect(site.address));
+    eventually("they are open", || (now() == (3.0, 3.0)).then_some(()));
+    drop(clients);
+    eventually("they are closed", || (now() == (3.0, 0.0)).then_some(()));
 }

@@ -15,7 +15,7 @@ use crate::control::status::Status;
 use crate::model::count::Scalar;
 use crate::model::table::{Endpoint, Service, Table, Version};
 use crate::stats::histogram::{COARSE, cumulative};
-use crate::stats::{Series, Sum};
+use crate::stats::{Meters, Series, Sum};
 use crate::telemetry::metrics::{Labels, label};
 
 /// What one scrape has to tell.
@@ -24,6 +24,7 @@ pub(super) struct Facts {
     pub(super) table: Arc<Table>,
     pub(super) status: Arc<Status>,
     pub(super) flush: Flush,
+    pub(super) meters: Arc<Meters>,
     /// When the process started, in Unix seconds.
     pub(super) started: f64,
     pub(super) process: Process,
@@ -76,6 +77,7 @@ pub(super) struct Sources {
     pub(super) table: Arc<Table>,
     pub(super) status: Arc<Status>,
     pub(super) board: Board,
+    pub(super) meters: Arc<Meters>,
     pub(super) started: f64,
 }
 
@@ -86,11 +88,13 @@ impl Facts {
             table,
             status,
             board,
+            meters,
             started,
         } = sources;
         let mut facts = Self {
             status,
             flush: books.flush,
+            meters,
             started,
             process: Process::look(),
             services: Vec::with_capacity(table.services.len()),

@@ -138,6 +138,18 @@ pub(super) const ALL: &[Family] = &[
         &metric::STATS_LOST,
         Tell::Process(|metric, facts| metric.count(vec![], facts.flush.lost)),
     ),
+    family(&metric::ALERTS_LEADER, Tell::Process(alerts_leader)),
+    family(&metric::ALERTS_OPEN, Tell::Process(alerts_open)),
+    family(&metric::ALERTS_MESSAGES, Tell::Process(alerts_messages)),
+    family(
+        &metric::ACCESS_LOG_DROPPED,
+        Tell::Process(|metric, facts| metric.count(vec![], facts.meters.lines_dropped.get())),
+    ),
+    family(
+        &metric::CONNECTIONS_ACCEPTED,
+        Tell::Process(|metric, facts| metric.count(vec![], facts.meters.accepted.get())),
+    ),
+    family(&metric::CONNECTIONS_OPEN, Tell::Process(connections_open)),
     family(
         &metric::BUILD_INFO,
         Tell::Process(|metric, _| {
@@ -267,6 +279,41 @@ fn with(labels: &Labels, name: &'static str, value: &'static str) -> Labels {
     let mut labels = labels.clone();
     labels.push(label(name, value));
     labels
+}
+
+fn alerts_leader(metric: &Metric, facts: &Facts) {
+    metric.set(vec![], switch(facts.status.alerts().leads));
+}
+
+fn alerts_open(metric: &Metric, facts: &Facts) {
+    for ((alert, kind), open) in &facts.status.alerts().open {
+        let labels = vec![
+            label("alert", alert.to_string()),
+            label("kind", kind.as_str()),
+        ];
+        metric.set(labels, size(*open));
+    }
+}
+
+fn alerts_messages(metric: &Metric, facts: &Facts) {
+    for (alert, told) in &facts.status.alerts().told {
+        let results = [
+            ("sent", told.sent),
+            ("failed", told.failed),
+            ("lost", told.lost),
+        ];
+        for (result, count) in results {
+            let labels = vec![label("alert", alert.to_string()), label("result", result)];
+            metric.count(labels, count);
+        }
+    }
+}
+
+fn connections_open(metric: &Metric, facts: &Facts) {
+    // Read in this order, so that it is never below 0.
+    let closed = facts.meters.closed.get();
+    let accepted = facts.meters.accepted.get();
+    metric.set(vec![], number(accepted.saturating_sub(closed)));
 }
 
 /// What the system tells; nothing where it does not.

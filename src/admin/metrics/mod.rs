@@ -29,6 +29,7 @@ use crate::control::prober::Board;
 use crate::control::recorder::Reader;
 use crate::control::status::Status;
 use crate::model::table::Table;
+use crate::stats::Meters;
 use crate::telemetry::metrics::told_to;
 
 /// What the format is called.
@@ -44,6 +45,7 @@ pub(super) struct Metrics {
     table: Arc<ArcSwap<Table>>,
     status: Arc<Status>,
     board: Board,
+    meters: Arc<Meters>,
     reader: Reader,
     turn: Arc<Semaphore>,
     started: f64,
@@ -55,6 +57,7 @@ impl Metrics {
         table: Arc<ArcSwap<Table>>,
         status: Arc<Status>,
         board: Board,
+        meters: Arc<Meters>,
         reader: Reader,
     ) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -62,6 +65,7 @@ impl Metrics {
             table,
             status,
             board,
+            meters,
             reader,
             turn: Arc::new(Semaphore::new(1)),
             started: started.map_or(0.0, |it| it.as_secs_f64()),
@@ -76,6 +80,7 @@ impl Metrics {
             table: self.table.load_full(),
             status: Arc::clone(&self.status),
             board: self.board.clone(),
+            meters: Arc::clone(&self.meters),
             started: self.started,
         };
         let (pieces, rest) = mpsc::channel(1);

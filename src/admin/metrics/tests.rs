@@ -33,7 +33,10 @@ fn metrics() -> (Metrics, Readers) {
     let (reader, readers) = recorder::reader();
     let table = Arc::new(ArcSwap::new(table()));
     let board = Board::new(Instant::now());
-    (Metrics::new(table, Arc::default(), board, reader), readers)
+    (
+        Metrics::new(table, Arc::default(), board, Arc::default(), reader),
+        readers,
+    )
 }
 
 /// A page, asked for while the recorder answers.
@@ -94,6 +97,7 @@ fn a_page_that_takes_too_long_is_cut() {
             table: metrics.table.load_full(),
             status: Arc::clone(&metrics.status),
             board: metrics.board.clone(),
+            meters: Arc::default(),
             started: 0.0,
         };
         let writer = Writer::new(Facts::gather(sources, books()));

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{Options, now_ms, post};
 use crate::control::outbox::Outbox;
+use crate::control::status::Told;
 use crate::model::alert::Alert;
 use crate::model::decode::ConfigError;
 use crate::model::keys::{Keys, Object};
@@ -64,6 +65,7 @@ struct Way {
     busy: bool,
     failures: u32,
     next: Instant,
+    told: Told,
     /// What stands in `smartlink:errors`: field and message; and when it was written.
     named: Option<(ConfigError, String, Instant)>,
 }
@@ -96,6 +98,7 @@ impl Couriers {
             busy: false,
             failures: 0,
             next: now,
+            told: Told::default(),
             named: None,
         });
         if !Arc::ptr_eq(&way.alert, alert) && way.alert != *alert {
@@ -103,6 +106,12 @@ impl Couriers {
         }
         way.alert = Arc::clone(alert);
         !way.busy && way.next <= now
+    }
+
+    /// How messages went, by alert.
+    pub(super) fn told(&self) -> BTreeMap<Name, Told> {
+        let ways = self.ways.iter();
+        ways.map(|(id, way)| (id.clone(), way.told)).collect()
     }
 
     /// Sends in a task of its own.
@@ -149,6 +158,7 @@ impl Couriers {
                 };
                 telemetry::alert_sent(id, message.kind.as_str(), &message.service, state);
                 way.failures = 0;
+                way.told.sent += 1;
                 if let Some((error, ..)) = way.named.take() {
                     mend(&self.outbox, &error);
                 }
@@ -165,9 +175,11 @@ impl Couriers {
                 if way.failures >= ATTEMPTS_MAX {
                     telemetry::alert_lost(id, way.failures, &why);
                     way.failures = 0;
+                    way.told.lost += 1;
                     way.name(&self.outbox, error);
                     return true;
                 }
+                way.told.failed += 1;
                 telemetry::alert_failed(id, way.failures, &why);
                 way.name(&self.outbox, error);
                 false

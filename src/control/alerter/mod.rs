@@ -13,6 +13,7 @@ mod mail;
 mod post;
 mod rates;
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use post::Secrets;
 use self::courier::{Couriers, Delivered, Source};
 use self::lead::Lead;
 use super::chain;
+use super::status;
 use super::watcher::Shared;
 use crate::model::alert::{Alert, Kind};
 use crate::model::name::Name;
@@ -104,6 +106,17 @@ impl Alerter {
                 Some(done) = delivered.recv() => self.take(done).await,
             }
             self.send(&tls, &done);
+            self.shared.status.set_alerts(status::Alerts {
+                leads: self.lead.is_some(),
+                open: self.book.open().chain(self.own.open()).fold(
+                    BTreeMap::new(),
+                    |mut open, key| {
+                        *open.entry((key.alert.clone(), key.kind)).or_default() += 1;
+                        open
+                    },
+                ),
+                told: self.couriers.told(),
+            });
         }
     }
 
@@ -207,7 +220,7 @@ impl Alerter {
     fn won(
         &mut self,
         before: &str,
-        mut incidents: std::collections::BTreeMap<String, String>,
+        mut incidents: BTreeMap<String, String>,
         last: String,
         now_ms: u64,
         began: Instant,

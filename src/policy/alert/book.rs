@@ -200,6 +200,13 @@ impl Book {
         entry.is_some_and(|entry| entry.incident.is_firing())
     }
 
+    /// The incidents that go on.
+    pub fn open(&self) -> impl Iterator<Item = &Key> {
+        let open = self.incidents.iter();
+        open.filter(|(_, it)| it.incident.is_firing())
+            .map(|(key, _)| key)
+    }
+
     /// Services with an incident of a kind that is not over.
     pub fn open_services(&self, kind: Kind) -> impl Iterator<Item = &str> {
         let open = self.incidents.iter();

@@ -1,6 +1,7 @@
 //! The head of an upstream's answer as the client gets it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{HeaderValue, Response};
@@ -105,11 +106,12 @@ pub(super) fn switch(
     if settings.expose_headers {
         head.insert(VERSION, version.name_header.clone());
     }
-    exchange.state.record.of_version(version);
+    exchange.state.record.of_version(Arc::clone(&version));
     exchange.state.tunnel.replace(Some(Box::new(Tunnel {
         io,
         read_buf,
         stall: settings.stall,
+        version,
         guard: place,
     })));
     Ok(response.map(|()| AnswerBody::empty()))

@@ -55,6 +55,7 @@ pub fn options_at(url: &str, prefix: &str) -> ControlOptions {
             token_file: None,
         }),
         secrets,
+        meters: Arc::default(),
     }
 }
 

@@ -71,6 +71,7 @@ impl Gateway {
         let links = proxy::Links {
             epoch: Instant::now(),
             reports,
+            meters: Arc::default(),
             access: None,
         };
         let running = bound.start(&table, &links, counters).expect("threads");
