@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use crate::support::control::{Plane, options_at};
 use crate::support::eventually;
 use crate::support::port::Port;
-use crate::support::redis::{Connection, Redis, binary};
+use crate::support::redis::{Connection, Redis, Reply, binary};
 use crate::support::secure::Authority;
 
 /// A Sentinel that watches one master, called `m`.
@@ -49,7 +49,7 @@ impl Sentinel {
 
     fn ask(&self, words: &[&str]) -> Option<Vec<String>> {
         let mut connection = Connection::open(self.port.number()).ok()?;
-        connection.try_call(words).ok().map(|reply| reply.texts())
+        connection.try_call(words).ok().map(Reply::texts)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
 use super::Caller;
@@ -98,7 +98,7 @@ fn presented(headers: &HeaderMap) -> impl Iterator<Item = (Hidden, &[u8])> {
         let mut lines = headers.get_all(name).into_iter();
         let line = lines.next();
         line.filter(|_| lines.next().is_none())
-            .map(|line| line.as_bytes())
+            .map(HeaderValue::as_bytes)
     };
     let key = only(API_KEY).map(|text| (Hidden::API_KEY, text.trim_ascii()));
     let bearer = only(AUTHORIZATION).and_then(bearer);
