@@ -1,5 +1,6 @@
 //! The only place that wires rooms together and begins what runs in the background.
 
+use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -221,6 +222,8 @@ impl Control {
             reports,
             meters: Arc::clone(&options.meters),
             access: None,
+            quotas: Arc::default(),
+            seed: RandomState::new(),
         };
         let prober = prober::Options {
             epoch,

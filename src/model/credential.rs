@@ -4,7 +4,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::settings::Rate;
+use super::quota::Quota;
 
 /// A caller with a good credential.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,9 +16,7 @@ pub struct Credential {
     /// are good.
     pub id: u128,
     /// How many requests the caller may make.
-    pub rate: Option<Rate>,
-    /// How many of them at once after a pause; `None`: one second's worth, at least 1.
-    pub burst: Option<u32>,
+    pub quota: Option<Quota>,
     /// How many requests the caller may have in flight.
     pub concurrency: Option<u32>,
     /// Whether the caller may choose a version by header.

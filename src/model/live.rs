@@ -2,7 +2,8 @@
 //! threads, carried over from table to table.
 //!
 //! Moments are microseconds or milliseconds of one clock that starts with the process; 0 is before
-//! everything. Invariant: one atomic for each fact, never a lock.
+//! everything. Invariant: one atomic for each fact, never a lock; the line of a `Gate` has one of its
+//! own, for when all slots are taken.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
@@ -10,6 +11,7 @@ use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
 use super::count::{Attempts, Cells, Tally};
+use super::gate::Gate;
 
 /// What all threads must agree on about an endpoint: facts that change together share a cache
 /// line.
@@ -154,8 +156,24 @@ pub struct ServiceLive {
     /// Wakes all that wait, for a place or for an endpoint (`hold`), when an endpoint comes back or
     /// the service changes.
     pub changed: Notify,
+    /// Its rate limit, where all its requests are counted together.
+    pub rate: CachePadded<Metered>,
+    /// Its slots (`concurrency`).
+    pub gate: Gate,
     /// What requests came to that ended before a version was chosen.
     pub counts: Cells<Tally>,
+}
+
+/// Requests that are counted together against a rate; numbers are written by `policy::gcra` and
+/// `policy::share` alone.
+#[derive(Debug, Default)]
+pub struct Metered {
+    /// When the next request is due.
+    pub cell: AtomicU64,
+    /// Requests since the quota was last leased, where it is shared between gateways.
+    pub demand: AtomicU64,
+    /// This gateway's share, and until when it holds, packed.
+    pub lease: AtomicU64,
 }
 
 /// The running window of a retry budget.

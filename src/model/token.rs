@@ -6,6 +6,7 @@ use super::credential::{Credential, identity};
 use super::decode::{Decoded, Decoder, Fields};
 use super::keys::first_digits;
 use super::networks::Networks;
+use super::quota::Quota;
 use super::settings::Limit;
 use super::value::{self, limit, list, moment, name_glob, networks, switch, whole};
 
@@ -56,8 +57,7 @@ pub fn decode(key: &str, hash: &str, fields: &Fields) -> Decoded<Token> {
         credential: Arc::new(Credential {
             id: identity("token", name.as_deref().unwrap_or(hash)),
             name: name.unwrap_or_else(|| first_digits(hash).into()),
-            rate,
-            burst,
+            quota: rate.map(|rate| Quota::new(rate, burst)),
             concurrency: concurrency.and_then(Limit::at),
             may_choose,
         }),

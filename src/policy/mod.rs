@@ -4,10 +4,13 @@
 
 pub mod alert;
 pub mod balance;
+pub mod cells;
 pub mod client;
 pub mod forwarded;
+pub mod gcra;
 pub mod health;
 pub mod key;
+pub mod quotas;
 pub mod retry;
 pub mod route;
 pub mod scan;

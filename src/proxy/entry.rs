@@ -50,33 +50,27 @@ pub(super) async fn serve(
     let found = exchange.table.services.get(&name);
     let (service, caller) = guard::admit(exchange, parts, found, &name)?;
     let bound = service.settings.max_body;
+    let (seen, announced) = body.length();
+    if announced > bound {
+        return Err(Failure::of(service, Error::BodyTooLarge("max_body", bound)));
+    }
+    exchange.state.record.took(seen);
+    let newer = guard::enter(exchange, service, &caller, parts, body.here()).await?;
+    let service = guard::current(newer.as_ref(), service);
     let keys = Keys::of(exchange, service, parts, body.here());
     let body = match body {
-        Body::Whole(bytes) if bytes.len() as u64 > bound => {
-            return Err(Failure::of(service, Error::BodyTooLarge("max_body", bound)));
-        }
-        Body::Whole(bytes) => {
-            exchange.state.record.took(bytes.len() as u64);
-            SendBody::Full(bytes)
-        }
-        Body::Begun(begun) => {
-            let known = begun.seen + begun.incoming.size_hint().lower();
-            if known > bound {
-                return Err(Failure::of(service, Error::BodyTooLarge("max_body", bound)));
-            }
-            exchange.state.record.took(begun.seen);
-            SendBody::Stream(Box::new(Stream {
-                ahead: begun.ahead,
-                held: std::mem::take(&mut held),
-                incoming: begun.incoming,
-                scanner: Some(begun.scanner),
-                bound: Some(("max_body", bound)),
-                seen: begun.seen,
-                untouched: true,
-                fate: Fate::new(false),
-                state: exchange.state.clone(),
-            }))
-        }
+        Body::Whole(bytes) => SendBody::Full(bytes),
+        Body::Begun(begun) => SendBody::Stream(Box::new(Stream {
+            ahead: begun.ahead,
+            held: std::mem::take(&mut held),
+            incoming: begun.incoming,
+            scanner: Some(begun.scanner),
+            bound: Some(("max_body", bound)),
+            seen: begun.seen,
+            untouched: true,
+            fate: Fate::new(false),
+            state: exchange.state.clone(),
+        })),
     };
     let call = Call {
         service,
@@ -100,6 +94,14 @@ enum Body {
 }
 
 impl Body {
+    /// How much of it is here, and how long it will be at least.
+    fn length(&self) -> (u64, u64) {
+        match self {
+            Self::Whole(bytes) => (bytes.len() as u64, bytes.len() as u64),
+            Self::Begun(begun) => (begun.seen, begun.seen + begun.incoming.size_hint().lower()),
+        }
+    }
+
     /// What of it is here, in pieces.
     fn here(&mut self) -> &[Bytes] {
         match self {

@@ -47,6 +47,10 @@ pub(super) enum Error {
     BadResponse,
     /// No endpoint takes requests.
     NoEndpoint,
+    /// This limit is used up for so many seconds.
+    RateLimited(&'static str, u64),
+    /// The caller has as many requests in flight as it may.
+    CallerBusy,
     /// A bound of the gateway itself is reached.
     Overloaded(&'static str),
     /// A mistake in the configuration closes the service.
@@ -139,6 +143,16 @@ impl Error {
                 "no_endpoint",
                 "No Endpoint: none takes requests now".to_owned(),
             ),
+            Self::RateLimited(limit, seconds) => (
+                429,
+                "rate_limited",
+                format!("Rate Limited: {limit} is used up for {seconds} s"),
+            ),
+            Self::CallerBusy => (
+                429,
+                "rate_limited",
+                "Rate Limited: concurrency of the token is used up".to_owned(),
+            ),
             Self::Overloaded(bound) => {
                 (503, "overloaded", format!("Overloaded: {bound} is used up"))
             }
@@ -195,8 +209,14 @@ impl Error {
         if let Some(challenge) = self.challenge() {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        match self {
+            Self::RateLimited(_, seconds) => {
+                headers.insert(RETRY_AFTER, (*seconds).into());
+            }
+            _ if matches!(status.as_u16(), 429 | 503) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
         }
         response
     }

@@ -130,6 +130,9 @@ pub(super) async fn handle(
         answer
     });
     upstream::recycle(parts.headers);
+    if let Some(told) = exchange.state.told_limit.take() {
+        told.write(response.headers_mut());
+    }
     finish_head(exchange.request_id, &mut response, close);
     let state = handling.answered(response.status());
     response.body_mut().ends(state);

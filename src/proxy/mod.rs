@@ -25,6 +25,7 @@ mod tunnel;
 mod upstream;
 mod worker;
 
+use std::hash::RandomState;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use tokio::time::Instant;
 use crate::access::Log;
 use crate::model::table::Table;
 use crate::policy::health::Report;
+use crate::policy::quotas::Quotas;
 use crate::stats::{Counter, Meters};
 use worker::{Limits, Worker};
 
@@ -98,6 +100,10 @@ pub struct Links {
     pub meters: Arc<Meters>,
     /// The access log, where there is one.
     pub access: Option<Log>,
+    /// What all threads count against limits.
+    pub quotas: Arc<Quotas>,
+    /// Hashes keys of limits as no stranger can foresee.
+    pub seed: RandomState,
 }
 
 /// A data plane whose sockets are open, and which does not accept yet.

@@ -258,7 +258,8 @@ fn kind(error: &Error) -> Option<ErrorKind> {
 fn rejection(error: &Error) -> Option<Rejection> {
     match error {
         Error::Unauthenticated(_) | Error::Forbidden(_) => Some(Rejection::Auth),
-        Error::Overloaded(_) => Some(Rejection::Busy),
+        Error::RateLimited(..) => Some(Rejection::Rate),
+        Error::Overloaded(_) | Error::CallerBusy => Some(Rejection::Busy),
         _ => None,
     }
 }
@@ -298,6 +299,8 @@ mod tests {
             (Error::BadResponse, Some(ErrorKind::Other), None),
             (Error::NoEndpoint, Some(ErrorKind::Other), None),
             (Error::Overloaded("queue"), None, Some(Rejection::Busy)),
+            (Error::CallerBusy, None, Some(Rejection::Busy)),
+            (Error::RateLimited("rate", 1), None, Some(Rejection::Rate)),
             (
                 Error::Unauthenticated(Lack::Good),
                 None,

@@ -57,6 +57,8 @@ pub(super) async fn serve(
     let (service, caller) = guard::admit(exchange, parts, known, name)?;
     let body = send_body(exchange, body, service.settings.max_stream)
         .map_err(|error| Failure::of(service, error))?;
+    let newer = guard::enter(exchange, service, &caller, parts, &[]).await?;
+    let service = guard::current(newer.as_ref(), service);
     let call = Call {
         service,
         caller,

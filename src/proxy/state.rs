@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::framing::Violation;
+use super::guard::{Holding, Told};
 use super::peer::Peer;
 use super::record::Record;
 use super::tunnel::Tunnel;
@@ -65,6 +66,10 @@ pub(super) struct State {
     pub(super) waits_for_body: Cell<bool>,
     /// What is known of the request in flight.
     pub(super) record: Record,
+    /// What the request in flight holds of limits, until the end of its answer.
+    pub(super) holding: Cell<Option<Box<Holding>>>,
+    /// What its answer says of limits.
+    pub(super) told_limit: Cell<Option<Box<Told>>>,
     /// Both ends of a switched protocol, left here by the handler.
     pub(super) tunnel: RefCell<Option<Box<Tunnel>>>,
     /// When the request in flight looks at its clock, in ms of the worker's clock; 0: never.
@@ -101,6 +106,8 @@ impl State {
             cut: Cell::new(false),
             waits_for_body: Cell::new(false),
             record: Record::new(Instant::now()),
+            holding: Cell::new(None),
+            told_limit: Cell::new(None),
             tunnel: RefCell::new(None),
             alarm: Cell::new(0),
             progress: Cell::new(now),
@@ -133,6 +140,7 @@ impl State {
     /// The body of its answer is gone: sent, cut or never wanted.
     pub(super) fn end(&self) {
         self.in_flight.set(false);
+        drop(self.holding.take());
         self.record
             .end(&self.worker, self.tunnel.borrow().is_some());
     }

@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::net::TcpStream;
 
+use super::guard::Holding;
 use super::state::State;
 use crate::model::table::Version;
 use crate::transport::UpstreamIo;
@@ -27,6 +28,8 @@ pub(super) struct Tunnel {
     pub(super) version: Arc<Version>,
     /// Held while the tunnel lives: the endpoint has one more request in flight.
     pub(super) guard: super::upstream::InFlight,
+    /// Likewise what the request holds of limits.
+    pub(super) holding: Option<Box<Holding>>,
 }
 
 /// Copies until both sides are done, one breaks, or both are quiet too long.
@@ -37,6 +40,7 @@ pub(super) async fn run(client: TcpStream, read_buf: Bytes, tunnel: Tunnel, stat
         stall,
         version,
         guard,
+        holding,
     } = tunnel;
     let activity = Activity::default();
     let mut client = Metered {
@@ -69,7 +73,7 @@ pub(super) async fn run(client: TcpStream, read_buf: Bytes, tunnel: Tunnel, stat
         () = watch => {}
         () = state.worker.cut() => {}
     }
-    drop(guard);
+    drop((guard, holding));
 }
 
 #[derive(Default)]

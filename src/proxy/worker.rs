@@ -23,6 +23,7 @@ use crate::model::networks::Networks;
 use crate::model::settings::Effective;
 use crate::model::table::{Endpoint, Table};
 use crate::policy::health::{self, Report, Seen};
+use crate::policy::quotas::Quotas;
 use crate::stats::{Counter, Meters};
 use crate::transport::TlsConfigs;
 
@@ -81,6 +82,10 @@ pub(super) struct Worker {
     next_connection: Cell<u64>,
     awakened: Cell<u64>,
     ids: Cell<(u64, u64)>,
+    /// What all threads count against limits.
+    pub(super) quotas: Arc<Quotas>,
+    /// Hashes keys of limits as no stranger can foresee, the same on all threads.
+    pub(super) seed: RandomState,
 }
 
 impl Worker {
@@ -113,6 +118,8 @@ impl Worker {
             next_connection: Cell::new(0),
             awakened: Cell::new(0),
             ids: Cell::new((random.hash_one(1), random.hash_one(2))),
+            quotas: links.quotas,
+            seed: links.seed,
         })
     }
 

@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::name::Name;
 use super::networks::Networks;
+use super::quota::{Quota, RateLimit};
 
 /// One place in a request from which a key is taken: for `sticky`, `hash:` and `rate_by`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -265,6 +266,9 @@ pub struct Effective {
     pub max_ejected: f64,
     pub slow_start: Option<Duration>,
     pub hold: Duration,
+    /// `rate` and what belongs to it.
+    pub rate: Option<RateLimit>,
+    pub concurrency: Option<u32>,
     pub queue: u32,
     pub queue_timeout: Duration,
     pub max_body: u64,
@@ -294,7 +298,9 @@ impl Effective {
         let is_json = |source: &KeySource| matches!(source, KeySource::Json(_));
         let sticky = self.sticky.as_ref().is_some_and(is_json);
         let balance = matches!(&self.balance, Balance::Hash(source) if is_json(source));
-        let wanted = [("sticky", sticky), ("balance", balance)];
+        let by = self.rate.as_ref().map(|limit| &limit.by);
+        let rate = matches!(by, Some(RateBy::Key(source)) if is_json(source));
+        let wanted = [("sticky", sticky), ("balance", balance), ("rate_by", rate)];
         wanted
             .into_iter()
             .filter(|(_, json)| *json)
@@ -333,6 +339,12 @@ impl Effective {
             max_ejected: said!(max_ejected).unwrap_or(1.0),
             slow_start: said!(slow_start).and_then(Limit::at),
             hold: said!(hold).unwrap_or_default(),
+            rate: said!(rate).and_then(Limit::at).map(|rate| {
+                let quota = Quota::new(rate, said!(burst));
+                let (by, scope) = (said!(rate_by), said!(rate_scope));
+                RateLimit::new(quota, by.unwrap_or_default(), scope.unwrap_or_default())
+            }),
+            concurrency: said!(concurrency).and_then(Limit::at),
             queue: said!(queue).unwrap_or(0),
             queue_timeout: said!(queue_timeout).unwrap_or(Duration::from_secs(1)),
             max_body: said!(max_body).unwrap_or(MAX_BODY),

@@ -113,6 +113,7 @@ pub(super) fn switch(
         stall: settings.stall,
         version,
         guard: place,
+        holding: exchange.state.holding.take(),
     })));
     Ok(response.map(|()| AnswerBody::empty()))
 }

@@ -7,19 +7,26 @@
 //! Invariant: never waits for Redis, and where a setting is off costs a branch.
 
 mod credential;
+mod queue;
+mod rate;
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::request::Parts;
 
 use super::error::Error;
 use super::handler::{Exchange, Failure};
+use super::worker::View;
 use crate::model::credential::Credential;
 use crate::model::settings::Effective;
 use crate::model::table::Service;
 
 pub(super) use credential::Hidden;
+pub(super) use queue::Holding;
+pub(super) use rate::Told;
 
 /// Who was let in.
 #[derive(Clone, Debug)]
@@ -81,6 +88,32 @@ fn check(
         credential::check(exchange, &parts.headers, settings, name, &mut caller)?;
     }
     Ok(caller)
+}
+
+/// Counts the request, and waits for a slot where there are only so many: the table, where it waited.
+/// `body` is as much of a JSON body as is here, at least its first 64 KiB; empty for routed requests.
+pub(super) async fn enter(
+    exchange: &Exchange,
+    service: &Arc<Service>,
+    caller: &Caller,
+    parts: &Parts,
+    body: &[Bytes],
+) -> Result<Option<Rc<View>>, Failure> {
+    let failure = |error| Failure::of(service, error);
+    rate::check(exchange, service, caller, parts, body).map_err(failure)?;
+    queue::enter(exchange, service, caller)
+        .await
+        .map_err(failure)
+}
+
+/// The service as it is in a table, for a request that waited.
+pub(super) fn current<'s>(
+    newer: Option<&'s Rc<View>>,
+    service: &'s Arc<Service>,
+) -> &'s Arc<Service> {
+    let now = newer.and_then(|view| view.services.get(service.name.as_str()));
+    let serves = |now: &&Arc<Service>| now.settings.enabled && now.misconfigured.is_none();
+    now.filter(serves).unwrap_or(service)
 }
 
 /// The service, if it can be asked at all, by whomever.

@@ -1,6 +1,7 @@
 //! The data plane on a free port, configured by hashes as an operator writes them, without Redis.
 
 use std::collections::BTreeMap;
+use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -73,6 +74,8 @@ impl Gateway {
             reports,
             meters: Arc::default(),
             access: None,
+            quotas: Arc::default(),
+            seed: RandomState::new(),
         };
         let running = bound.start(&table, &links, counters).expect("threads");
         Self {
@@ -117,6 +120,13 @@ impl Gateway {
         let table = self.table.load();
         let service = table.services.get(service).expect("it is served");
         service.live.waiting.load(Ordering::SeqCst)
+    }
+
+    /// How many requests of this service have slots, and how many wait for one.
+    pub fn slots(&self, service: &str) -> (u32, u32) {
+        let table = self.table.load();
+        let service = table.services.get(service).expect("it is served");
+        (service.live.gate.running(), service.live.gate.waiting())
     }
 
     /// Waits until no request of this service is in flight, waits for a place or for a head.

@@ -1,0 +1,238 @@
+//! How many requests in how long: the caller's own quota, then the service's.
+//!
+//! Answers say how their caller stands in the fields of draft-ietf-httpapi-ratelimit-headers-10:
+//! `RateLimit-Policy: "service";q=100;w=1` and `RateLimit: "service";r=42;t=1`.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::hash::BuildHasher as _;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::Caller;
+use crate::model::quota::RateLimit;
+use crate::model::settings::{KeySource, RateBy};
+use crate::model::table::Service;
+use crate::policy::gcra::{self, Standing, Terms};
+use crate::policy::key;
+use crate::proxy::error::Error;
+use crate::proxy::handler::Exchange;
+use crate::proxy::worker::Worker;
+
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// What answers call the caller's own quota.
+const OWN: &str = "token";
+
+const SECOND_US: u64 = 1_000_000;
+
+/// How a caller stands, as its answer says it.
+#[derive(Debug)]
+pub(in crate::proxy) struct Told {
+    policy: HeaderValue,
+    limit: HeaderValue,
+}
+
+impl Told {
+    /// Writes it on an answer; what an upstream said of its own limits is not ours to mix with.
+    pub(in crate::proxy) fn write(self, head: &mut HeaderMap) {
+        head.insert(POLICY, self.policy);
+        head.insert(LIMIT, self.limit);
+    }
+}
+
+/// Counts a request where there is something to count it against. `body` is as much of a JSON body
+/// as is here.
+pub(super) fn check(
+    exchange: &Exchange,
+    service: &Service,
+    caller: &Caller,
+    parts: &Parts,
+    body: &[Bytes],
+) -> Result<(), Error> {
+    let own = (caller.credential.as_ref()).and_then(|who| Some((who.id, who.quota.as_ref()?)));
+    let limit = service.settings.rate.as_ref();
+    if own.is_none() && limit.is_none() {
+        return Ok(());
+    }
+    let worker = &exchange.worker;
+    let now_us = worker.now_us();
+    let mut told = None;
+    let mut taken = None;
+    if let Some((id, quota)) = own {
+        let slot = worker.quotas.of_caller(worker.seed.hash_one(id));
+        let standing = gcra::take(slot.cell(), quota.into(), now_us);
+        tell(&mut told, OWN, quota.policy(OWN), &standing);
+        taken = Some((slot, quota));
+        if let Some(wait_us) = standing.wait_us {
+            exchange.state.told_limit.set(finish(told));
+            return Err(Error::RateLimited("rate of the token", seconds(wait_us)));
+        }
+    }
+    let mut refused = None;
+    if let Some(limit) = limit {
+        let standing = count(worker, service, limit, caller, parts, body, now_us);
+        tell(&mut told, RateLimit::NAME, limit.policy.clone(), &standing);
+        refused = standing.wait_us;
+    }
+    exchange.state.told_limit.set(finish(told));
+    let Some(wait_us) = refused else {
+        return Ok(());
+    };
+    // What the service refuses costs its caller nothing.
+    if let Some((slot, quota)) = taken {
+        gcra::give_back(slot.cell(), Terms::from(quota));
+    }
+    Err(Error::RateLimited("rate", seconds(wait_us)))
+}
+
+/// Counts against the limit of the service.
+fn count(
+    worker: &Worker,
+    service: &Service,
+    limit: &RateLimit,
+    caller: &Caller,
+    parts: &Parts,
+    body: &[Bytes],
+    now_us: u64,
+) -> Standing {
+    let terms = Terms::from(&limit.quota);
+    match &limit.by {
+        RateBy::Service => gcra::take(&service.live.rate.cell, terms, now_us),
+        RateBy::Key(source) => {
+            let key = key_of(source, caller, parts, body);
+            let key = worker.seed.hash_one((service.name.as_str(), &*key));
+            gcra::take(worker.quotas.of_key(key).cell(), terms, now_us)
+        }
+    }
+}
+
+/// The key that a request is counted by. All that have none are counted together.
+fn key_of<'r>(
+    source: &KeySource,
+    caller: &Caller,
+    parts: &'r Parts,
+    body: &'r [Bytes],
+) -> Cow<'r, [u8]> {
+    let facts = key::Facts {
+        headers: &parts.headers,
+        query: parts.uri.query(),
+        client: caller.address,
+        body,
+    };
+    let key = match source {
+        KeySource::Ip => Some(Cow::Owned(network(caller.address).to_vec())),
+        KeySource::Token => {
+            let who = caller.credential.as_ref();
+            who.map(|who| Cow::Owned(who.id.to_le_bytes().to_vec()))
+        }
+        _ => key::key(source, &facts),
+    };
+    key.unwrap_or_default()
+}
+
+/// What an address is counted by: one of IPv6 by its first 64 bits, for a household or a machine has
+/// all that follow.
+pub(super) fn network(address: IpAddr) -> [u8; 8] {
+    match address {
+        IpAddr::V4(four) => {
+            let [a, b, c, d] = four.octets();
+            [0, 0, 0, 0, a, b, c, d]
+        }
+        IpAddr::V6(six) => {
+            let first = six.to_bits() >> 64;
+            u64::try_from(first).unwrap_or_default().to_be_bytes()
+        }
+    }
+}
+
+/// Adds what is known of one limit.
+fn tell(
+    told: &mut Option<(HeaderValue, String)>,
+    name: &str,
+    policy: HeaderValue,
+    standing: &Standing,
+) {
+    let Standing { left, reset_us, .. } = *standing;
+    let reset = seconds(reset_us);
+    let mut text = String::with_capacity(96);
+    // Writing to a text cannot fail.
+    write!(text, "\"{name}\";r={left};t={reset}").ok();
+    *told = Some(match told.take() {
+        None => (policy, text),
+        Some((before, said)) => {
+            let both = [before.as_bytes(), b", ", policy.as_bytes()].concat();
+            let both = HeaderValue::from_bytes(&both).unwrap_or(policy);
+            (both, format!("{said}, {text}"))
+        }
+    });
+}
+
+fn finish(told: Option<(HeaderValue, String)>) -> Option<Box<Told>> {
+    let (policy, text) = told?;
+    let limit = HeaderValue::from_maybe_shared(Bytes::from(text)).ok()?;
+    Some(Box::new(Told { policy, limit }))
+}
+
+/// Whole seconds, so that who waits them is let in.
+fn seconds(us: u64) -> u64 {
+    us.div_ceil(SECOND_US).max(1)
+}
+
+/// The number by which a line tells callers apart: who they are, else where they are.
+pub(super) fn caller_number(worker: &Worker, caller: &Caller) -> u64 {
+    match &caller.credential {
+        Some(who) => worker.seed.hash_one((0_u8, who.id)),
+        None => worker.seed.hash_one((1_u8, network(caller.address))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_network_count_together() {
+        let of = |text: &str| network(text.parse().expect("an address"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:0:0:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+    }
+
+    #[test]
+    fn who_waits_the_seconds_told_has_waited_long_enough() {
+        for (us, wanted) in [(1, 1), (999_999, 1), (1_000_000, 1), (1_000_001, 2)] {
+            assert_eq!(seconds(us), wanted, "{us}");
+        }
+    }
+
+    #[test]
+    fn two_limits_are_told_in_one_line_each() {
+        let standing = |left, reset_us| Standing {
+            wait_us: None,
+            left,
+            reset_us,
+        };
+        let policy = |text| HeaderValue::from_static(text);
+        let mut told = None;
+        tell(
+            &mut told,
+            OWN,
+            policy("\"token\";q=9;w=60"),
+            &standing(8, 1),
+        );
+        tell(
+            &mut told,
+            "service",
+            policy("\"service\";q=100;w=1"),
+            &standing(0, 1_500_000),
+        );
+        let told = finish(told).expect("it is text");
+        assert_eq!(told.policy, "\"token\";q=9;w=60, \"service\";q=100;w=1");
+        assert_eq!(told.limit, "\"token\";r=8;t=1, \"service\";r=0;t=2");
+    }
+}
