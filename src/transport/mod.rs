@@ -38,6 +38,21 @@ pub async fn connect(
     Err(last)
 }
 
+/// What we ran out of ourselves where a connection failed for want of it: open files (`EMFILE`,
+/// `ENFILE`), local ports (`EADDRNOTAVAIL`), memory (`ENOMEM`). Then nothing is known of the
+/// endpoint.
+#[must_use]
+pub fn ours(error: &io::Error) -> Option<&'static str> {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    match (error.kind(), error.raw_os_error()) {
+        (_, Some(ENFILE | EMFILE)) => Some("open files (ulimit -n)"),
+        (io::ErrorKind::AddrNotAvailable, _) => Some("local ports (net.ipv4.ip_local_port_range)"),
+        (io::ErrorKind::OutOfMemory, _) => Some("memory"),
+        _ => None,
+    }
+}
+
 /// Makes a connected socket speak as the target's URL says; `now_ms` is for the age of TLS set-ups.
 pub async fn speak(
     tcp: TcpStream,
@@ -62,4 +77,21 @@ pub fn speaks_http2(io: &UpstreamIo, transport: &Transport) -> bool {
             MaybeHttpsStream::Http(_) => true,
             MaybeHttpsStream::Https(tls) => tls.inner().get_ref().1.alpn_protocol() == Some(b"h2"),
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_we_ran_out_of_is_named_and_nothing_else() {
+        let said = |number| ours(&io::Error::from_raw_os_error(number));
+        for (number, what) in [(23, "open files"), (24, "open files"), (12, "memory")] {
+            assert!(said(number).is_some_and(|said| said.starts_with(what)));
+        }
+        for kind in [io::ErrorKind::ConnectionRefused, io::ErrorKind::TimedOut] {
+            assert_eq!(ours(&kind.into()), None);
+        }
+        assert!(ours(&io::ErrorKind::AddrNotAvailable.into()).is_some());
+    }
 }

@@ -30,6 +30,7 @@ mod retries;
 mod rolling;
 mod routes;
 mod shares;
+mod shortage;
 mod stats_gateway;
 mod stats_live;
 mod stats_recorder;

@@ -35,6 +35,7 @@ use crate::model::settings::{Effective, HealthCheck};
 use crate::model::table::{Service, Table};
 use crate::policy::health::{self, Finding, Others, Pool, Probed, Report, serves};
 use crate::transport::TlsConfigs;
+use probe::Found;
 use roster::{Id, Roster, Seat};
 
 /// The most probes in flight: a socket each.
@@ -131,7 +132,7 @@ struct Done {
     id: Id,
     /// When it would have been given up: tells it from an earlier probe of the same endpoint.
     lost_at: u64,
-    result: Result<(), String>,
+    found: Found,
 }
 
 impl Work {
@@ -302,12 +303,8 @@ impl Work {
         self.roster.schedule(id, lost_at);
         let (endpoint, tls) = (Arc::clone(&seat.endpoint), Rc::clone(&self.tls));
         self.probes.spawn_local(async move {
-            let result = probe::probe(&endpoint, &settings, &tls, now).await;
-            Done {
-                id,
-                lost_at,
-                result,
-            }
+            let found = probe::probe(&endpoint, &settings, &tls, now).await;
+            Done { id, lost_at, found }
         });
     }
 
@@ -321,9 +318,10 @@ impl Work {
         }
         let seat = watched.seat.clone();
         let settings = &seat.service.settings;
-        let probed = match done.result {
-            Ok(()) => Probed::Good,
-            Err(_) => Probed::Bad,
+        let (probed, why) = match &done.found {
+            Found::Good => (Probed::Good, "it answers probes"),
+            Found::Bad(why) => (Probed::Bad, &**why),
+            Found::Nothing => return self.schedule(done.id, &seat),
         };
         let state = seat.state();
         let turned = watched
@@ -333,10 +331,6 @@ impl Work {
             let errors = &seat.endpoint.live.condition.connect_errors;
             errors.store(0, Ordering::Relaxed);
         }
-        let why = match &done.result {
-            Ok(()) => "it answers probes",
-            Err(why) => why,
-        };
         match turned {
             Some(to) => self.turn(&seat, to, why),
             None => self.schedule(done.id, &seat),

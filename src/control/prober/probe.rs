@@ -20,19 +20,32 @@ use crate::transport::{self, TlsConfigs, UpstreamIo};
 /// What endpoints see who asks.
 const AGENT: HeaderValue = HeaderValue::from_static("smartlink-health");
 
-/// Probes an endpoint within `health_timeout`; `Err` says what is wrong in a few words.
+/// What a probe found.
+pub(super) enum Found {
+    /// The endpoint is well.
+    Good,
+    /// What is wrong with it, in a few words.
+    Bad(String),
+    /// We lack what it takes to ask.
+    Nothing,
+}
+
+/// Probes an endpoint within `health_timeout`.
 pub(super) async fn probe(
     endpoint: &Endpoint,
     settings: &Effective,
     tls: &TlsConfigs,
     now_ms: u64,
-) -> Result<(), String> {
+) -> Found {
     let limit = settings.health_timeout;
     let asked = async {
-        let io = connect(endpoint, settings, tls, now_ms).await;
-        let io = io.map_err(|error| error.to_string())?;
+        let io = match connect(endpoint, settings, tls, now_ms).await {
+            Ok(io) => io,
+            Err(error) if transport::ours(&error).is_some() => return Ok(Found::Nothing),
+            Err(error) => return Err(error.to_string()),
+        };
         match &settings.health {
-            HealthCheck::Passive | HealthCheck::Tcp => Ok(()),
+            HealthCheck::Passive | HealthCheck::Tcp => Ok(Found::Good),
             HealthCheck::Http(path) => {
                 let asked = if transport::speaks_http2(&io, &settings.transport) {
                     ask_http2(io, endpoint, path).await
@@ -41,13 +54,15 @@ pub(super) async fn probe(
                 };
                 let status = asked.map_err(|error| error.to_string())?;
                 let good = status.is_success() || status.is_redirection();
-                good.then_some(())
+                good.then_some(Found::Good)
                     .ok_or_else(|| format!("{status} to {path}"))
             }
         }
     };
     let asked = timeout(limit, asked).await;
-    asked.unwrap_or_else(|_elapsed| Err(format!("health_timeout of {limit:?} ran out")))
+    let asked =
+        asked.unwrap_or_else(|_elapsed| Err(format!("health_timeout of {limit:?} ran out")));
+    asked.unwrap_or_else(Found::Bad)
 }
 
 async fn connect(

@@ -176,12 +176,17 @@ impl Journey<'_> {
         }
         lent.map_err(|error| {
             let sight = (Seen::ConnectFailed, worker.now_us());
-            worker.saw(endpoint, settings, sight, &error);
-            let error = match error {
-                ConnectError::Failed(why) => Error::ConnectFailed(why),
-                ConnectError::Timeout(length) => Error::UpstreamTimeout("connect_timeout", length),
-            };
-            (Some(Failure::Connect), error)
+            if !matches!(error, ConnectError::Ours(_)) {
+                worker.saw(endpoint, settings, sight, &error);
+            }
+            let failed = Some(Failure::Connect);
+            match error {
+                ConnectError::Failed(why) => (failed, Error::ConnectFailed(why)),
+                ConnectError::Timeout(length) => {
+                    (failed, Error::UpstreamTimeout("connect_timeout", length))
+                }
+                ConnectError::Ours(what) => (None, Error::Overloaded(what)),
+            }
         })
     }
 

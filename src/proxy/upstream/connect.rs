@@ -21,6 +21,9 @@ pub(in crate::proxy) enum ConnectError {
     /// Refused, unreachable, unknown name, TLS failed.
     #[error("{0}")]
     Failed(String),
+    /// We have no open file, local port or memory left: nothing is known of the endpoint.
+    #[error("no more {0}")]
+    Ours(&'static str),
 }
 
 /// A new connection, or a stream on the shared one where the endpoint speaks HTTP/2; tells whether
@@ -41,7 +44,10 @@ pub(super) async fn open(
         Ok(Err(e)) if e.kind() == io::ErrorKind::TimedOut => {
             return Err(ConnectError::Timeout(limit));
         }
-        Ok(Err(e)) => return Err(ConnectError::Failed(e.to_string())),
+        Ok(Err(e)) => match transport::ours(&e) {
+            Some(what) => return Err(ConnectError::Ours(what)),
+            None => return Err(ConnectError::Failed(e.to_string())),
+        },
         Err(_elapsed) => return Err(ConnectError::Timeout(limit)),
     };
     if !transport::speaks_http2(&io, &settings.transport) {
