@@ -8,6 +8,7 @@ use listenfd::ListenFd;
 use super::{Error, redis_options, signal};
 use crate::app::{self, App};
 use crate::control::recorder;
+use crate::settings::ProxyProtocol;
 use crate::stats::batch::Cut;
 use crate::{access, admin, proxy, settings, store, telemetry};
 
@@ -38,16 +39,25 @@ pub(super) fn options(serve: &settings::Serve) -> app::Options {
         },
         None => store.clone(),
     };
+    let clients = &serve.clients;
     app::Options {
         proxy: proxy::Options {
             listen: serve.listen.clone(),
             inherited: Vec::new(),
             threads: serve.threads(),
             entry: serve.entry.clone(),
-            header_timeout: serve.header_timeout,
-            idle_timeout: serve.idle_timeout,
-            entry_buffer: serve.entry_buffer,
-            trusted_proxies: serve.trusted_proxies.clone(),
+            header_timeout: clients.header_timeout,
+            idle_timeout: clients.idle_timeout,
+            entry_buffer: clients.entry_buffer,
+            trusted_proxies: clients.trusted_proxies.clone(),
+            proxy_protocol: match clients.proxy_protocol {
+                ProxyProtocol::Off => None,
+                ProxyProtocol::V1 => Some(proxy::ProxyProtocol::V1),
+                ProxyProtocol::V2 => Some(proxy::ProxyProtocol::V2),
+                ProxyProtocol::Any => Some(proxy::ProxyProtocol::Any),
+            },
+            max_head: clients.max_head,
+            max_headers: clients.max_headers.into(),
             drain_timeout: serve.drain_timeout,
         },
         admin: serve.admin.as_option().map(|address| admin::Options {

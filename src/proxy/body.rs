@@ -115,7 +115,7 @@ impl Stream {
 pub(super) fn read_failure(state: &State) -> Error {
     match state.violation.get() {
         Some(super::framing::Violation::Malformed(why)) => Error::BadRequest(why),
-        Some(super::framing::Violation::TooLarge) => Error::HeadTooLarge,
+        Some(super::framing::Violation::TooLarge(bound)) => Error::HeadTooLarge(bound),
         None => Error::ClientGone,
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct ClientIo {
 impl ClientIo {
     pub(super) fn new(state: Rc<State>) -> Self {
         Self {
-            framing: Framing::new(),
+            framing: Framing::new(state.worker.options.bounds),
             prefix: Bytes::new(),
             held: Vec::new(),
             state,

@@ -20,17 +20,30 @@ use tokio::time::timeout;
 
 use super::client_io::ClientIo;
 use super::error::Error;
-use super::framing::{HEAD_MAX, Violation};
+use super::framing::{Bound, Violation};
 use super::handler;
+use super::proxy_protocol;
 use super::state::{Order, State};
 use super::tunnel;
 
 /// What is read and dropped of a body that nobody wanted, before the close.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
+/// The same of what is in doubt.
+const DOUBT_BYTES: usize = 64 * 1024;
+
+/// So many header lines the codec takes by itself.
+const CODEC_HEADERS: usize = 100;
+/// The codec's buffer is no smaller.
+const BUFFER_MIN: usize = 16 * 1024;
 
 /// Serves one connection until it ends.
 pub(super) async fn serve(state: Rc<State>) {
+    if let Some(versions) = state.worker.options.proxy_protocol
+        && !Box::pin(proxy_protocol::introduce(&state, versions)).await
+    {
+        return;
+    }
     let mut io = ClientIo::new(Rc::clone(&state));
     loop {
         if io.prefix.is_empty() && !wait_for_data(&state).await {
@@ -87,8 +100,14 @@ async fn converse(io: ClientIo, state: &Rc<State>) -> Option<ClientIo> {
             handler::handle(Rc::clone(&worker), Rc::clone(&state), req)
         }
     });
-    let mut conn = http1::Builder::new()
-        .max_buf_size(HEAD_MAX * 2)
+    let bounds = state.worker.options.bounds;
+    let mut builder = http1::Builder::new();
+    if bounds.headers > CODEC_HEADERS {
+        // Only then: it costs an allocation per request.
+        builder.max_headers(bounds.headers);
+    }
+    let mut conn = builder
+        .max_buf_size((bounds.head * 2).max(BUFFER_MIN))
         .header_read_timeout(None)
         // The sweep sees a client that leaves: no look for it, and no second buffer, per request.
         .half_close(true)
@@ -149,7 +168,8 @@ async fn finish(mut stream: TcpStream, io: &ClientIo, state: &State, failed: boo
     }
     let refusal = match (state.violation.get(), state.refused.get()) {
         (Some(Violation::Malformed(why)), _) => Some(Error::BadRequest(why)),
-        (Some(Violation::TooLarge), _) | (None, Some(431 | 414)) => Some(Error::HeadTooLarge),
+        (Some(Violation::TooLarge(bound)), _) => Some(Error::HeadTooLarge(bound)),
+        (None, Some(414 | 431)) => Some(Error::HeadTooLarge(Bound::Target)),
         (None, Some(_)) => Some(Error::BadRequest("the request head is malformed")),
         (None, None) => None,
     };
@@ -167,7 +187,11 @@ async fn finish(mut stream: TcpStream, io: &ClientIo, state: &State, failed: boo
         return;
     }
     let body_unread = io.framing.in_body() && !doubt;
-    let bytes = if body_unread { LINGER_BYTES } else { HEAD_MAX };
+    let bytes = if body_unread {
+        LINGER_BYTES
+    } else {
+        DOUBT_BYTES
+    };
     let time = if body_unread {
         LINGER_TIME
     } else {

@@ -7,6 +7,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::body::AnswerBody;
+use super::framing::Bound;
 use crate::telemetry;
 
 /// Names the error code on the answer.
@@ -30,7 +31,7 @@ pub(super) enum Error {
     /// The framing or the head is malformed.
     BadRequest(&'static str),
     /// The head is too large: 431.
-    HeadTooLarge,
+    HeadTooLarge(Bound),
     /// The path means different things to different readers, or climbs out.
     BadTarget,
     /// No route takes this request.
@@ -106,10 +107,10 @@ impl Error {
             ),
             Self::Forbidden(why) => (403, "forbidden", format!("Forbidden: {why}")),
             Self::BadRequest(why) => (400, "bad_request", format!("Bad Request: {why}")),
-            Self::HeadTooLarge => (
+            Self::HeadTooLarge(bound) => (
                 431,
                 "bad_request",
-                "Bad Request: the request head is too large".to_owned(),
+                format!("Bad Request: the request head is too large: {bound}"),
             ),
             Self::BodyStalled(length) => (
                 408,
@@ -241,7 +242,7 @@ impl Error {
     pub(super) fn closes(&self) -> bool {
         matches!(
             self,
-            Self::BadRequest(_) | Self::HeadTooLarge | Self::BodyStalled(_) | Self::Draining
+            Self::BadRequest(_) | Self::HeadTooLarge(_) | Self::BodyStalled(_) | Self::Draining
         )
     }
 }

@@ -18,6 +18,7 @@ mod keys;
 mod listener;
 mod notes;
 mod peer;
+mod proxy_protocol;
 mod record;
 mod routed;
 mod state;
@@ -44,7 +45,10 @@ use crate::model::table::Table;
 use crate::policy::health::Report;
 use crate::policy::quotas::Quotas;
 use crate::stats::{Counter, Meters};
+use framing::Bounds;
 use worker::{Limits, Worker};
+
+pub use proxy_protocol::Versions as ProxyProtocol;
 
 /// The most threads one runtime uses for what blocks.
 const BLOCKING_MAX: usize = 8;
@@ -71,6 +75,12 @@ pub struct Options {
     pub entry_buffer: u64,
     /// Whose `x-forwarded-*` headers count.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether connections begin with the PROXY protocol; only those proxies may connect then.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// The largest head of a request, in bytes.
+    pub max_head: usize,
+    /// The most header lines of a request.
+    pub max_headers: usize,
     /// How long running requests may take to finish when the gateway stops.
     pub drain_timeout: Duration,
 }
@@ -151,6 +161,11 @@ pub fn bind(options: Options) -> Result<Bound, Error> {
         idle_timeout_ms: millis(options.idle_timeout),
         entry_buffer: options.entry_buffer,
         trusted_proxies: options.trusted_proxies.into_iter().collect(),
+        proxy_protocol: options.proxy_protocol,
+        bounds: Bounds {
+            head: options.max_head,
+            headers: options.max_headers,
+        },
     };
     Ok(Bound {
         addresses,

@@ -129,6 +129,12 @@ impl State {
             .get_or_init(|| Peer::new(self.socket.ip(), &self.worker.options.trusted_proxies))
     }
 
+    /// Learns who that is, before the first request.
+    pub(super) fn meet(&self, peer: Peer) {
+        // Only the first word counts, and only one is read.
+        let _known_already = self.peer.set(peer);
+    }
+
     /// A request begins.
     pub(super) fn begin(&self, http10: bool) {
         self.in_flight.set(true);

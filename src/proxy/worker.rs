@@ -14,6 +14,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use super::framing::Bounds;
+use super::proxy_protocol::Versions;
 use super::state::{PARK_AFTER_MS, State};
 use super::upstream::{Names, Pools};
 use super::{Links, micros, millis};
@@ -43,6 +45,9 @@ pub(super) struct Limits {
     /// All bodies of the named entry whose service is not known yet hold at most this together.
     pub(super) entry_buffer: u64,
     pub(super) trusted_proxies: Networks,
+    /// Connections begin with a word of a proxy.
+    pub(super) proxy_protocol: Option<Versions>,
+    pub(super) bounds: Bounds,
 }
 
 /// This thread's hold on a table: requests share it without counting across threads.

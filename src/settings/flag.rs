@@ -119,6 +119,13 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     value::nonzero_size(text).map_err(|wanted| want(&wanted))
 }
 
+/// A size that a request head may have.
+pub(super) fn head_size(text: &str) -> Result<usize, String> {
+    let size = usize::try_from(size(text)?).ok();
+    size.filter(|size| (1 << 10..=1 << 20).contains(size))
+        .ok_or_else(|| "want a size from 1KiB to 1MiB".to_owned())
+}
+
 pub(super) fn sort(text: &str) -> Result<Sort, String> {
     Sort::parse(text).ok_or_else(|| {
         let words = Sort::ALL.map(Sort::word).join(", ");

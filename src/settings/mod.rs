@@ -8,6 +8,7 @@
     reason = "doc comments on flags are shown by --help as they stand"
 )]
 
+mod clients;
 mod flag;
 mod log;
 #[cfg(test)]
@@ -22,8 +23,8 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use ipnet::IpNet;
 
+pub use self::clients::{Clients, ProxyProtocol};
 pub use self::log::{AccessLog, Log};
 use crate::telemetry;
 use crate::top::trouble::Sort;
@@ -126,18 +127,12 @@ pub struct Serve {
     /// Another Redis for counts, with its user and password in the URL [default: that of --redis]
     #[arg(long, env = "SMARTLINK_STATS_REDIS", hide_env_values = true, value_name = "URL", value_parser = flag::redis_url)]
     pub stats_redis: Option<Secret>,
-    /// How long a request head may take to arrive
-    #[arg(long, env = "SMARTLINK_HEADER_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = flag::duration)]
-    pub header_timeout: Duration,
-    /// How long a kept connection may be quiet between requests
-    #[arg(long, env = "SMARTLINK_IDLE_TIMEOUT", value_name = "DURATION", default_value = "75s", value_parser = flag::duration)]
-    pub idle_timeout: Duration,
-    /// Memory that all bodies of the named entry hold together until their service is known
-    #[arg(long, env = "SMARTLINK_ENTRY_BUFFER", value_name = "SIZE", default_value = "128MiB", value_parser = flag::size)]
-    pub entry_buffer: u64,
-    /// Proxies whose x-forwarded-* headers count: addresses or CIDRs, commas between [default: none]
-    #[arg(long, env = "SMARTLINK_TRUSTED_PROXIES", value_name = "CIDRS", value_delimiter = ',', value_parser = flag::network)]
-    pub trusted_proxies: Vec<IpNet>,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "the type says it, and a comment would be shown by --help"
+    )]
+    pub clients: Clients,
     /// How long requests in flight may take to finish after SIGTERM or SIGINT
     #[arg(long, env = "SMARTLINK_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = flag::duration)]
     pub drain_timeout: Duration,
@@ -178,10 +173,7 @@ impl Serve {
             stats_window: Duration::from_secs(10),
             stats_keep: Duration::from_hours(1),
             stats_redis: None,
-            header_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(75),
-            entry_buffer: 128 << 20,
-            trusted_proxies: Vec::new(),
+            clients: Clients::USUAL,
             // Nobody waits for the demo's requests.
             drain_timeout: Duration::from_secs(2),
             access_log: AccessLog::OFF,
@@ -395,6 +387,7 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Refusal> {
     match &mut verb {
         Verb::Serve(serve) => {
             check_admin(serve)?;
+            serve.clients.check()?;
             add_credentials(&mut serve.redis)?;
         }
         Verb::Check(check) => add_credentials(&mut check.redis)?,

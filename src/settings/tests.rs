@@ -32,9 +32,11 @@ fn serve_needs_no_flag() {
     assert_eq!(serve.stats_window, Duration::from_secs(10));
     assert_eq!(serve.stats_keep, Duration::from_hours(1));
     assert_eq!(serve.stats_redis, None);
-    assert_eq!(serve.header_timeout, Duration::from_secs(10));
-    assert_eq!(serve.idle_timeout, Duration::from_secs(75));
-    assert_eq!(serve.entry_buffer, 128 << 20);
+    assert_eq!(serve.clients.header_timeout, Duration::from_secs(10));
+    assert_eq!(serve.clients.idle_timeout, Duration::from_secs(75));
+    assert_eq!(serve.clients.entry_buffer, 128 << 20);
+    assert_eq!(serve.clients.max_head, 64 << 10);
+    assert_eq!(serve.clients.proxy_protocol, ProxyProtocol::Off);
     assert_eq!(serve.drain_timeout, Duration::from_secs(30));
     assert_eq!(serve.log.format, telemetry::Format::Text);
     assert!(serve.threads() > 0);
@@ -54,8 +56,8 @@ fn flags_are_taken_in_our_own_forms() {
     assert_eq!(serve.entry, "/x/");
     assert_eq!(serve.snapshot, OrOff::On("/tmp/s".into()));
     assert_eq!(serve.reconcile, Duration::from_millis(250));
-    assert_eq!(serve.entry_buffer, 64 << 10);
-    assert_eq!(serve.trusted_proxies.len(), 2);
+    assert_eq!(serve.clients.entry_buffer, 64 << 10);
+    assert_eq!(serve.clients.trusted_proxies.len(), 2);
     assert_eq!(serve.threads(), 3);
     assert_eq!(serve.redis.url.reveal(), "unix:///run/redis.sock");
 }
@@ -73,6 +75,10 @@ fn a_wrong_flag_is_one_line_that_names_it() {
         ("serve --stats-keep 0", "want a duration"),
         ("serve --stats-redis localhost", "want a URL"),
         ("serve --entry-buffer 5MB", "want a size"),
+        ("serve --max-head 100", "want a size from 1KiB to 1MiB"),
+        ("serve --max-headers 1", "1 is not in 10..=1000"),
+        ("serve --proxy-protocol v3", "v1, v2, any"),
+        ("serve --proxy-protocol v2", "name them"),
         ("serve --entry ai", "want a path"),
         ("serve --entry /a/../b", "want a path"),
         ("serve --prefix smartlink", "ends in a colon"),

@@ -22,6 +22,7 @@ mod health;
 mod holding;
 mod live_changes;
 mod metrics;
+mod proxy_protocol;
 mod queueing;
 mod rate_limits;
 mod redis_faults;

@@ -7,16 +7,16 @@
 //!
 //! Invariant: no byte is changed, and nothing behind the first doubt is passed on.
 
+mod field;
 mod host;
+
+use std::fmt;
 
 use memchr::{memchr, memchr2};
 
+use field::{hex, is_field, parse_length, value_of};
 use host::is_host;
 
-/// The largest request head, and the largest trailer section, in bytes.
-pub(super) const HEAD_MAX: usize = 64 * 1024;
-/// The most header lines of a request, and trailer lines.
-pub(super) const HEADERS_MAX: usize = 100;
 /// The most bytes of chunk extensions in one body; nobody uses them but attackers.
 const EXTENSIONS_MAX: usize = 16 * 1024;
 /// Empty lines tolerated before a request line (RFC 9112 section 2.2 asks for one).
@@ -27,8 +27,41 @@ const EMPTY_LINES_MAX: usize = 2;
 pub(super) enum Violation {
     /// The framing is malformed or ambiguous.
     Malformed(&'static str),
-    /// The head is larger than `HEAD_MAX` or has more than `HEADERS_MAX` lines.
-    TooLarge,
+    /// Something is larger than it may be.
+    TooLarge(Bound),
+}
+
+/// How large requests may be beside their bodies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// The largest request head, and the largest trailer section, in bytes.
+    pub(super) head: usize,
+    /// The most header lines of a request, and trailer lines.
+    pub(super) headers: usize,
+}
+
+/// What a request has too much of; the text names the flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// Bytes of its head or trailers.
+    Head(usize),
+    /// Lines of its head or trailers.
+    Headers(usize),
+    /// Bytes of chunk extensions.
+    Extensions,
+    /// Bytes of its target; seen by the codec.
+    Target,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Head(most) => write!(f, "--max-head is {most} bytes"),
+            Self::Headers(most) => write!(f, "--max-headers is {most}"),
+            Self::Extensions => write!(f, "chunk extensions of more than {EXTENSIONS_MAX} bytes"),
+            Self::Target => write!(f, "a target of more than 65534 bytes"),
+        }
+    }
 }
 
 /// Where in the stream of requests the next byte stands.
@@ -81,11 +114,13 @@ pub(super) struct Framing {
     extensions: usize,
     /// Complete heads so far.
     heads: u64,
+    bounds: Bounds,
 }
 
 impl Framing {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(bounds: Bounds) -> Self {
         Self {
+            bounds,
             at: At::Start,
             head: Head::default(),
             line: Vec::new(),
@@ -223,13 +258,13 @@ impl Framing {
 
     fn count(&mut self, bytes: usize) -> Result<(), Violation> {
         self.bytes += bytes;
-        let bound = if matches!(self.at, At::ChunkSize | At::ChunkEnd) {
-            EXTENSIONS_MAX
+        let (most, bound) = if matches!(self.at, At::ChunkSize | At::ChunkEnd) {
+            (EXTENSIONS_MAX, Bound::Extensions)
         } else {
-            HEAD_MAX
+            (self.bounds.head, Bound::Head(self.bounds.head))
         };
-        if self.bytes > bound {
-            return Err(Violation::TooLarge);
+        if self.bytes > most {
+            return Err(Violation::TooLarge(bound));
         }
         Ok(())
     }
@@ -281,10 +316,7 @@ impl Framing {
         if matches!(line.first(), Some(b' ' | b'\t')) {
             return Err(Violation::Malformed("a folded header line"));
         }
-        self.lines += 1;
-        if self.lines > HEADERS_MAX {
-            return Err(Violation::TooLarge);
-        }
+        self.count_line()?;
         // Only five names matter; all others are left to the codec.
         match line.first().map(u8::to_ascii_lowercase) {
             Some(b'h') => self.on_host(line),
@@ -381,7 +413,7 @@ impl Framing {
             }
             self.extensions += extension.len();
             if self.extensions > EXTENSIONS_MAX {
-                return Err(Violation::TooLarge);
+                return Err(Violation::TooLarge(Bound::Extensions));
             }
         }
         let size = size
@@ -407,12 +439,15 @@ impl Framing {
         if !is_field(line) {
             return Err(Violation::Malformed("a malformed trailer line"));
         }
+        self.count_line()
+    }
+
+    fn count_line(&mut self) -> Result<(), Violation> {
         self.lines += 1;
-        if self.lines > HEADERS_MAX {
-            Err(Violation::TooLarge)
-        } else {
-            Ok(())
+        if self.lines > self.bounds.headers {
+            return Err(Violation::TooLarge(Bound::Headers(self.bounds.headers)));
         }
+        Ok(())
     }
 
     fn begin(&mut self) {
@@ -434,47 +469,6 @@ fn take(left: &mut u64, available: usize) -> usize {
     let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(available);
     *left -= taken as u64;
     taken
-}
-
-/// The value of a header line of that name (given in lower case), without white space around.
-fn value_of<'l, const N: usize>(line: &'l [u8], name: &[u8; N]) -> Option<&'l [u8]> {
-    let (start, rest) = line.split_first_chunk::<N>()?;
-    let (b':', value) = rest.split_first()? else {
-        return None;
-    };
-    // Letters in lower case and the hyphen stay what they are: compared as words, not byte by byte.
-    // Only a CR would pass for a hyphen, and no line has one.
-    (start.map(|byte| byte | 0x20) == *name).then(|| value.trim_ascii())
-}
-
-fn parse_length(value: &[u8]) -> Result<u64, Violation> {
-    const BAD: Violation = Violation::Malformed("a Content-Length that is not a number");
-    if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
-        return Err(BAD);
-    }
-    Ok(value
-        .iter()
-        .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
-}
-
-fn hex(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        b'a'..=b'f' => digit - b'a' + 10,
-        _ => digit.wrapping_sub(b'A') + 10,
-    }
-}
-
-/// Whether this is a header line: a token, a colon, and no control characters behind.
-fn is_field(line: &[u8]) -> bool {
-    let Some(colon) = memchr(b':', line) else {
-        return false;
-    };
-    let (name, value) = line.split_at(colon);
-    let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    !name.is_empty()
-        && name.iter().all(token)
-        && value.iter().all(|b| !b.is_ascii_control() || *b == b'\t')
 }
 
 #[cfg(test)]

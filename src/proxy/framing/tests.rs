@@ -2,14 +2,19 @@
 
 use super::*;
 
+const BOUNDS: Bounds = Bounds {
+    head: 4096,
+    headers: 10,
+};
+
 /// Feeds the bytes in pieces of every size; all must come to the same verdict.
 fn check(bytes: &[u8]) -> Result<(), Violation> {
-    let whole = Framing::new()
+    let whole = Framing::new(BOUNDS)
         .check(bytes)
         .map(drop)
         .map_err(|(_, violation)| violation);
     for size in 1..bytes.len().min(80) {
-        let mut framing = Framing::new();
+        let mut framing = Framing::new(BOUNDS);
         let piecewise = bytes
             .chunks(size)
             .try_for_each(|piece| framing.check(piece).map(drop));
@@ -138,22 +143,26 @@ fn sloppy_chunks_are_refused() {
 
 #[test]
 fn everything_has_a_bound() {
-    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(HEAD_MAX));
-    let many = format!(
-        "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
-        "x: y\r\n".repeat(HEADERS_MAX)
+    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(4096));
+    let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(10));
+    let trailers = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{}\r\n",
+        "x: y\r\n".repeat(11)
     );
     let extension = format!(
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;{}\r\n",
         "x".repeat(EXTENSIONS_MAX)
     );
-    for bytes in [long, many, extension] {
-        assert_eq!(
-            Framing::new()
-                .check(bytes.as_bytes())
-                .map_err(|(_, why)| why),
-            Err(Violation::TooLarge)
-        );
+    for (bytes, bound) in [
+        (long, "--max-head is 4096 bytes"),
+        (many, "--max-headers is 10"),
+        (trailers, "--max-headers is 10"),
+        (extension, "chunk extensions of more than 16384 bytes"),
+    ] {
+        match Framing::new(BOUNDS).check(bytes.as_bytes()) {
+            Err((_, Violation::TooLarge(which))) => assert_eq!(which.to_string(), bound),
+            other => panic!("{bound}: {other:?}"),
+        }
     }
 }
 
@@ -161,7 +170,7 @@ fn everything_has_a_bound() {
 fn requests_before_a_doubt_pass() {
     let good = "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n";
     let bytes = format!("{good}GET /2 HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n");
-    let refused = Framing::new().check(bytes.as_bytes());
+    let refused = Framing::new(BOUNDS).check(bytes.as_bytes());
     assert_eq!(
         refused,
         Err((good.len(), Violation::Malformed("a folded header line")))

@@ -15,11 +15,12 @@ use hyper::ext::ReasonPhrase;
 use memchr::{memchr2_iter, memmem};
 
 use super::{Answer, Broken};
-use crate::proxy::framing::HEAD_MAX;
 use crate::proxy::headers;
 
 /// The most header lines of an answer.
 const HEADERS_MAX: usize = 128;
+/// The largest, in bytes.
+const HEAD_MAX: usize = 64 * 1024;
 /// Room for the headers that are added on the way down.
 const ADDED: usize = 8;
 /// Maps with more room than this are not kept.

@@ -59,6 +59,9 @@ impl Gateway {
             idle_timeout: Duration::from_secs(75),
             entry_buffer: 128 << 20,
             trusted_proxies: Vec::new(),
+            proxy_protocol: None,
+            max_head: 64 << 10,
+            max_headers: 100,
             drain_timeout: Duration::from_secs(1),
         };
         change(&mut options);

@@ -44,6 +44,9 @@ pub fn options(redis: &Redis) -> app::Options {
             idle_timeout: secs(75),
             entry_buffer: 128 << 20,
             trusted_proxies: Vec::new(),
+            proxy_protocol: None,
+            max_head: 64 << 10,
+            max_headers: 100,
             drain_timeout: secs(5),
         },
         admin: Some(admin::Options {
