@@ -6,6 +6,7 @@ use http::HeaderMap;
 
 use super::forwarded;
 use crate::model::networks::Networks;
+use crate::model::settings::Effective;
 
 /// What `x-forwarded-for` is called.
 pub const X_FORWARDED_FOR: &str = "x-forwarded-for";
@@ -33,6 +34,13 @@ pub fn address(peer: IpAddr, headers: &HeaderMap, trusted: &Networks) -> IpAddr 
     walk(peer, hops.iter().rev().map(|hop| hop.client), trusted)
 }
 
+/// Whether the address lists of a service let this client in.
+#[must_use]
+pub fn is_welcome(client: IpAddr, settings: &Effective) -> bool {
+    let holds = |list: &Networks| list.contains(client);
+    !settings.deny_ip.as_ref().is_some_and(holds) && settings.allow_ip.as_ref().is_none_or(holds)
+}
+
 /// From a trusted peer back to the first that is none.
 fn walk(peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>, trusted: &Networks) -> IpAddr {
     let mut client = peer;
@@ -57,6 +65,8 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     use super::*;
+    use crate::model::settings::Settings;
+    use crate::model::value;
 
     fn check(peer: &str, lines: &[(&'static str, &str)], wanted: &str) {
         let mut headers = HeaderMap::new();
@@ -115,6 +125,33 @@ mod tests {
         ] {
             let lines: Vec<_> = lines.iter().map(|line| ("forwarded", *line)).collect();
             check(peer, &lines, want);
+        }
+    }
+
+    #[test]
+    fn what_is_denied_is_denied_even_where_it_is_allowed() {
+        for (allow, deny, client, wanted) in [
+            (None, None, "192.0.2.1", true),
+            (Some("192.0.2.0/24"), None, "192.0.2.1", true),
+            (Some("192.0.2.0/24"), None, "192.0.3.1", false),
+            (Some("192.0.2.0/24"), None, "::ffff:192.0.2.1", true),
+            (Some("192.0.2.0/24"), None, "2001:db8::1", false),
+            (None, Some("192.0.2.0/24"), "192.0.2.1", false),
+            (None, Some("192.0.2.0/24"), "192.0.3.1", true),
+            (Some("192.0.2.0/24"), Some("192.0.2.1"), "192.0.2.1", false),
+            (Some("192.0.2.0/24"), Some("192.0.2.1"), "192.0.2.2", true),
+            (Some("192.0.2.1"), Some("192.0.2.0/24"), "192.0.2.1", false),
+        ] {
+            let list = |text: &str| value::networks(text).expect("a list");
+            let said = Settings {
+                allow_ip: allow.map(list),
+                deny_ip: deny.map(list),
+                ..Settings::default()
+            };
+            let settings = Effective::merge(&said, &Settings::default());
+            let client = client.parse().expect("an address");
+            let got = is_welcome(client, &settings);
+            assert_eq!(got, wanted, "{client} {allow:?} {deny:?}");
         }
     }
 

@@ -50,7 +50,7 @@ pub(super) async fn serve(
     if let Some(service) = known.filter(|_| preflight)
         && service.settings.cors_routed != Cors::Off
     {
-        let service = guard::find(exchange, Some(service), name)?;
+        let service = guard::greet(exchange, parts, service)?;
         exchange.state.record.of_service(service);
         return Ok(cors::routed_preflight(&service.settings, &parts.headers));
     }

@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
 mod access_log;
+mod addresses;
 mod alert_faults;
 mod alert_receivers;
 mod alerts;

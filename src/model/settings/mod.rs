@@ -279,6 +279,10 @@ pub struct Effective {
     pub cors_routed: Cors,
     /// Ways to be let in, any of which suffices; empty: anybody is.
     pub auth: Vec<Auth>,
+    /// From where requests are let in; `None`: from everywhere.
+    pub allow_ip: Option<Networks>,
+    /// From where they are not, whatever `allow_ip` says.
+    pub deny_ip: Option<Networks>,
     pub forward_credentials: bool,
     pub host_header: HostHeader,
     pub transport: Transport,
@@ -287,8 +291,7 @@ pub struct Effective {
     pub remove_request_headers: Vec<HeaderName>,
     pub remove_response_headers: Vec<HeaderName>,
     pub expose_headers: bool,
-    /// Settings that close the service until their enforcement exists: `auth` by JWT, `allow_ip`,
-    /// `deny_ip`.
+    /// Settings that close the service until their enforcement exists: `auth` by JWT.
     pub unenforced: Option<&'static str>,
 }
 
@@ -352,6 +355,8 @@ impl Effective {
             cors_entry: cors.clone().unwrap_or(Cors::Any),
             cors_routed: cors.unwrap_or(Cors::Off),
             auth: ways_in(said!(auth)),
+            allow_ip: said!(allow_ip),
+            deny_ip: said!(deny_ip),
             forward_credentials: said!(forward_credentials).unwrap_or(false),
             host_header: said!(host_header).unwrap_or_default(),
             transport: Transport {
@@ -365,11 +370,7 @@ impl Effective {
             remove_request_headers: said!(remove_request_headers).unwrap_or_default(),
             remove_response_headers: said!(remove_response_headers).unwrap_or_default(),
             expose_headers: said!(expose_headers).unwrap_or(true),
-            unenforced: unenforced(
-                said!(auth).as_deref(),
-                said!(allow_ip).as_ref(),
-                said!(deny_ip).as_ref(),
-            ),
+            unenforced: unenforced(said!(auth).as_deref()),
         }
     }
 }
@@ -386,16 +387,7 @@ fn ways_in(auth: Option<Vec<Auth>>) -> Vec<Auth> {
     ways
 }
 
-fn unenforced(
-    auth: Option<&[Auth]>,
-    allow_ip: Option<&Networks>,
-    deny_ip: Option<&Networks>,
-) -> Option<&'static str> {
-    if auth.is_some_and(|ways| ways.iter().any(|way| matches!(way, Auth::Jwt(_)))) {
-        return Some("auth");
-    }
-    if allow_ip.is_some() {
-        return Some("allow_ip");
-    }
-    deny_ip.is_some().then_some("deny_ip")
+fn unenforced(auth: Option<&[Auth]>) -> Option<&'static str> {
+    let by_jwt = |ways: &[Auth]| ways.iter().any(|way| matches!(way, Auth::Jwt(_)));
+    auth.is_some_and(by_jwt).then_some("auth")
 }

@@ -6,6 +6,7 @@
 //!
 //! Invariant: never waits for Redis, and where a setting is off costs a branch.
 
+mod address;
 mod credential;
 mod queue;
 mod rate;
@@ -84,6 +85,7 @@ fn check(
     name: &str,
 ) -> Result<Caller, Error> {
     let mut caller = Caller::anybody(exchange, parts);
+    address::check(caller.address, settings)?;
     if !settings.auth.is_empty() {
         credential::check(exchange, &parts.headers, settings, name, &mut caller)?;
     }
@@ -116,8 +118,20 @@ pub(super) fn current<'s>(
     now.filter(serves).unwrap_or(service)
 }
 
+/// The service, if it answers preflights to this address; nobody shows a credential with one.
+pub(super) fn greet<'t>(
+    exchange: &'t Exchange,
+    parts: &Parts,
+    service: &'t Arc<Service>,
+) -> Result<&'t Arc<Service>, Failure> {
+    let service = find(exchange, Some(service), service.name.as_str())?;
+    address::check(exchange.client(&parts.headers), &service.settings)
+        .map_err(|error| Failure::of(service, error))?;
+    Ok(service)
+}
+
 /// The service, if it can be asked at all, by whomever.
-pub(super) fn find<'t>(
+fn find<'t>(
     exchange: &'t Exchange,
     service: Option<&'t Arc<Service>>,
     name: &str,

@@ -1,4 +1,4 @@
-//! The header of the PROXY protocol as bytes: `proxy-protocol.txt` of HAProxy, sections 2.1 and 2.2.
+//! The header of the PROXY protocol as bytes: `proxy-protocol.txt` of `HAProxy`, sections 2.1 and 2.2.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
