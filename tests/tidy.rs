@@ -17,6 +17,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("policy", &["model"]),
     ("stats", &["model"]),
     ("shadow", &["model"]),
+    ("judge", &["model"]),
     ("telemetry", &["model"]),
     ("access", &["stats", "telemetry"]),
     ("settings", &["model", "telemetry", "access", "top"]),
@@ -26,6 +27,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     (
         "control",
         &[
+            "judge",
             "model",
             "policy",
             "shadow",
@@ -70,6 +72,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "access",
+            "judge",
             "model",
             "policy",
             "shadow",
@@ -228,6 +231,7 @@ fn pure_rooms_touch_no_clock_socket_task_environment_or_chance() {
         .chain(files("src/stats", ".rs"))
         .chain(files("src/top", ".rs"))
         .chain(files("src/shadow", ".rs"))
+        .chain(files("src/judge", ".rs"))
     {
         if is_test(&path) {
             continue;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method, header};
 
+use super::comparison::Comparison;
 use super::decode::{Decoded, Decoder, Fields, Wanted};
 use super::endpoint::Target;
 use super::name::{ServiceName, VersionName};
@@ -43,12 +44,8 @@ pub struct Shadow {
     pub redact_headers: Vec<HeaderName>,
     /// Parts of JSON bodies whose value is left out.
     pub redact_json: Vec<Box<str>>,
-    /// Parts of answers that are not compared.
-    pub ignore: Vec<Box<str>>,
-    /// How far numbers may lie apart.
-    pub tolerance: Vec<Tolerance>,
-    /// Arrays compared as sets.
-    pub unordered: Vec<Unordered>,
+    /// How answers are compared.
+    pub comparison: Comparison,
     /// The judge outside.
     pub scorer: Option<Target>,
     /// The share of compared pairs offered to people, 0 to 1.
@@ -84,26 +81,6 @@ pub struct Keep {
     pub failures: bool,
     /// Requests that took longer.
     pub slow: Option<Duration>,
-}
-
-/// How far numbers may lie apart: by the absolute part and the relative part together.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tolerance {
-    /// Where; `None`: everywhere.
-    pub pointer: Option<Box<str>>,
-    /// By how much.
-    pub absolute: f64,
-    /// By which share of the larger one.
-    pub relative: f64,
-}
-
-/// An array compared as a set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unordered {
-    /// Where.
-    pub pointer: Box<str>,
-    /// The member by which items are matched; `None`: by their whole value.
-    pub key: Option<Box<str>>,
 }
 
 /// Headers that never leave the gateway in a copy.
@@ -148,10 +125,8 @@ pub fn decode(key: &str, service: &ServiceName, fields: &Fields) -> Decoded<Shad
         topic: topic.unwrap_or_else(|| format!("smartlink.shadow.{service}").into()),
         methods: d.take("methods", list(value::method)).unwrap_or_default(),
         redact_headers: take_redacted(d),
-        redact_json: take_pointers(d, "redact_json"),
-        ignore: take_pointers(d, "ignore"),
-        tolerance: d.take("tolerance", list(tolerance)).unwrap_or_default(),
-        unordered: d.take("unordered", list(unordered)).unwrap_or_default(),
+        redact_json: (d.take("redact_json", list(json_pointer))).unwrap_or_default(),
+        comparison: Comparison::take(d),
         scorer: d.take_secret("scorer", value::http_url),
         label: d.take("label", share).unwrap_or(0.05),
     };
@@ -179,10 +154,6 @@ fn take_redacted(decoder: &mut Decoder<'_>) -> Vec<HeaderName> {
     redacted
 }
 
-fn take_pointers(decoder: &mut Decoder<'_>, field: &'static str) -> Vec<Box<str>> {
-    decoder.take(field, list(json_pointer)).unwrap_or_default()
-}
-
 fn topic(text: &str) -> Result<Box<str>, Wanted> {
     let valid = (1..=249).contains(&text.len())
         && ![".", ".."].contains(&text)
@@ -207,39 +178,4 @@ fn keep(text: &str) -> Result<Keep, Wanted> {
         }
     }
     Ok(keep)
-}
-
-/// `0.01`, `1%`, `/score=0.01` or `/score=1%`.
-fn tolerance(text: &str) -> Result<Tolerance, Wanted> {
-    let parse = || {
-        let (pointer, amount) = match text.rsplit_once('=') {
-            Some((pointer, amount)) => (Some(json_pointer(pointer).ok()?), amount),
-            None => (None, text),
-        };
-        let (absolute, relative) = if amount.ends_with('%') {
-            (0.0, share(amount).ok()?)
-        } else {
-            (value::number(0.0..=1e15)(amount).ok()?, 0.0)
-        };
-        Some(Tolerance {
-            pointer,
-            absolute,
-            relative,
-        })
-    };
-    parse().ok_or_else(|| "0.01, 1%, /score=0.01 or /score=1%".to_owned())
-}
-
-/// `/data`, or `/data:id`.
-fn unordered(text: &str) -> Result<Unordered, Wanted> {
-    let (pointer, key) = match text.rsplit_once(':') {
-        Some((pointer, key)) => (pointer, Some(key)),
-        None => (text, None),
-    };
-    json_pointer(pointer)
-        .and_then(|pointer| {
-            let key = key.map(value::short_text).transpose()?;
-            Ok(Unordered { pointer, key })
-        })
-        .map_err(|_wanted| "/data, or /data:id to match items by their id".to_owned())
 }
