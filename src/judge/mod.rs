@@ -3,5 +3,9 @@
 //! Invariant: values in, values out; no clock, no socket, no task, no random source. A verdict is
 //! a pure function of counters, so that anybody, after any crash, computes the same one.
 
+pub mod assignment;
+pub mod betting;
 pub mod compare;
+pub mod ebh;
 pub mod tally;
+pub mod trial;
