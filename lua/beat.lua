@@ -2,14 +2,17 @@
 -- flushed or swapped the database, which no notification says. heartbeat_ms is Redis's clock.
 --
 -- KEYS[1] the gateway's hash
--- KEYS[2] the token by which an operator says that what vanished may be forgotten
+-- KEYS[2] the sorted set of gateways, each by its last life sign
+-- KEYS[3] the token by which an operator says that what vanished may be forgotten
 -- ARGV[1] life of the hash in milliseconds
 -- ARGV[2] and on: fields and values
--- Returns 1 if the hash was there, else 0; Redis's clock in milliseconds; the token, or nil
+-- Returns 1 if the hash was there, else 0; Redis's clock in milliseconds; how many
+--         gateways gave a life sign within that life; the token, or nil
 -- Called by store::Store::beat
 
 local gateway = KEYS[1]
-local forget = KEYS[2]
+local fleet = KEYS[2]
+local forget = KEYS[3]
 local life_ms = ARGV[1]
 
 local was_there = redis.call('EXISTS', gateway)
@@ -23,4 +26,8 @@ end
 redis.call('HSET', gateway, unpack(fields))
 redis.call('PEXPIRE', gateway, life_ms)
 
-return { was_there, now_ms, redis.call('GET', forget) }
+redis.call('ZADD', fleet, now_ms, gateway)
+redis.call('ZREMRANGEBYSCORE', fleet, '-inf', '(' .. string.format('%d', now_ms - life_ms))
+redis.call('PEXPIRE', fleet, life_ms)
+
+return { was_there, now_ms, redis.call('ZCARD', fleet), redis.call('GET', forget) }

@@ -19,10 +19,12 @@ use crate::control::alerter::{self, Alerter, Secrets};
 use crate::control::live::Live;
 use crate::control::outbox::Outbox;
 use crate::control::prober::{self, Board, Prober, Publisher};
+use crate::control::quotas::Leases;
 use crate::control::recorder::{self, Recorder};
 use crate::control::status::Status;
 use crate::control::watcher::{self, NameHeld, Shared, Watcher};
 use crate::model::table::Table;
+use crate::policy::quotas::Demand;
 use crate::stats::{self, Collector, Counter, Meters};
 use crate::store::{self, Ledger, Store};
 use crate::{proxy, telemetry};
@@ -30,6 +32,10 @@ use crate::{proxy, telemetry};
 /// Findings about endpoints on their way to the control plane. What does not fit is found again by
 /// the prober's own look around.
 const REPORTS_MAX: usize = 4096;
+
+/// Word of shared quotas on its way to whoever leases shares. What does not fit is said again by the
+/// next request.
+const DEMANDS_MAX: usize = 4096;
 
 /// What the gateway needs to know.
 #[derive(Debug)]
@@ -215,28 +221,36 @@ impl Control {
             outbox: Outbox::default(),
             revision: watch::Sender::default(),
             health: Board::new(epoch),
+            quotas: Arc::default(),
         };
         let (reports, reported) = mpsc::channel(REPORTS_MAX);
+        let (demands, demanded) = mpsc::channel(DEMANDS_MAX);
         let links = proxy::Links {
             epoch,
             reports,
             meters: Arc::clone(&options.meters),
             access: None,
-            quotas: Arc::default(),
+            quotas: Arc::clone(&shared.quotas),
             seed: RandomState::new(),
+            demands,
         };
         let prober = prober::Options {
             epoch,
             instance: options.watcher.instance.clone(),
         };
-        let prober = Prober::new(prober, &shared, reported);
         let (counters, collector) = stats::counters(options.threads);
+        let work = Work {
+            prober: Prober::new(prober, &shared, reported),
+            collector,
+            demanded,
+            epoch,
+        };
         let (stop, stopped) = oneshot::channel();
         let (started, start) = oneshot::channel();
         let theirs = shared.clone();
         let thread = thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || run_control(options, theirs, prober, collector, started, stopped))
+            .spawn(move || run_control(options, theirs, work, started, stopped))
             .map_err(Error::Runtime)?;
         let admin = start.blocking_recv().unwrap_or(Err(Error::Ended))?;
         Ok(Self {
@@ -266,11 +280,19 @@ impl Drop for Control {
     }
 }
 
+/// What the control plane is handed by whoever starts it, beside its options.
+struct Work {
+    prober: Prober,
+    collector: Collector,
+    demanded: mpsc::Receiver<Demand>,
+    /// What all moments are counted from.
+    epoch: Instant,
+}
+
 fn run_control(
     options: ControlOptions,
     shared: Shared,
-    prober: Prober,
-    collector: Collector,
+    work: Work,
     started: oneshot::Sender<Result<Option<SocketAddr>, Error>>,
     stopped: oneshot::Receiver<()>,
 ) {
@@ -286,7 +308,7 @@ fn run_control(
         }
     };
     runtime.block_on(async {
-        match begin(options, shared, prober, collector).await {
+        match begin(options, shared, work).await {
             Ok((watcher, recorder, admin)) => {
                 drop(started.send(Ok(admin)));
                 let (running, _) = watch::channel(());
@@ -314,8 +336,7 @@ async fn over(mut running: watch::Receiver<()>) {
 async fn begin(
     options: ControlOptions,
     shared: Shared,
-    prober: Prober,
-    collector: Collector,
+    work: Work,
 ) -> Result<(Watcher, Recorder, Option<SocketAddr>), Error> {
     let mut bound = None;
     let (reader, readers) = recorder::reader();
@@ -332,7 +353,12 @@ async fn begin(
     let instance = options.watcher.instance.clone();
     let publisher = Publisher::new(store.clone(), instance, &shared);
     let ledger = Arc::new(Ledger::connect(&options.stats)?);
-    let recorder = Recorder::new(Arc::clone(&ledger), options.recorder, collector, readers);
+    let recorder = Recorder::new(
+        Arc::clone(&ledger),
+        options.recorder,
+        work.collector,
+        readers,
+    );
     let live = Live::new(Arc::clone(&ledger), Arc::clone(&shared.table));
     let alerts = alerter::Options {
         instance: options.watcher.instance.clone(),
@@ -340,9 +366,12 @@ async fn begin(
         secrets: options.secrets,
     };
     let alerter = Alerter::new(store.clone(), ledger, alerts, &shared);
+    let quotas = Arc::clone(&shared.quotas);
+    let leases = Leases::new(store.clone(), quotas, work.demanded, work.epoch);
     let mut watcher = Watcher::new(store, events, options.watcher, shared);
     watcher.start().await?;
-    tokio::task::spawn_local(prober.run());
+    tokio::task::spawn_local(work.prober.run());
+    tokio::spawn(leases.run());
     tokio::spawn(publisher.run());
     tokio::spawn(live.run());
     tokio::task::spawn_local(alerter.run());

@@ -7,6 +7,7 @@ pub mod alerter;
 pub mod live;
 pub mod outbox;
 pub mod prober;
+pub mod quotas;
 pub mod recorder;
 pub mod status;
 pub mod watcher;

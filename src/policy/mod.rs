@@ -15,5 +15,6 @@ pub mod retry;
 pub mod route;
 pub mod scan;
 pub mod scope;
+pub mod share;
 pub mod sticky;
 pub mod version;

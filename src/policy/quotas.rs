@@ -2,13 +2,16 @@
 //!
 //! Each table is made when the first limit needs it, and takes memory page by page as keys come.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::cells::{Cells, Slot};
+use crate::model::table::Service;
 
 /// Slots for a million keys that are at work at once, at most 32 MiB.
 const KEYS: usize = 1 << 21;
+/// Slots for keys whose quotas gateways share, at most 4 MiB.
+const SHARED: usize = 1 << 17;
 /// Slots for callers with requests in flight, at most 1 MiB.
 const BUSY: usize = 1 << 16;
 
@@ -18,6 +21,28 @@ pub struct Quotas {
     keys: OnceLock<Cells>,
     callers: OnceLock<Cells>,
     busy: OnceLock<Cells>,
+    shared: OnceLock<Cells>,
+    fleet: AtomicU32,
+}
+
+/// What is counted against a quota that gateways share.
+#[derive(Clone, Copy, Debug)]
+pub struct Meter<'m> {
+    /// The cell, see `policy::gcra`.
+    pub cell: &'m AtomicU64,
+    /// Requests since they were counted last.
+    pub demand: &'m AtomicU64,
+    /// The share on lease, packed by `policy::share`.
+    pub lease: &'m AtomicU64,
+}
+
+/// The first request for a shared quota since requests were counted: somebody should lease a share.
+#[derive(Clone, Debug)]
+pub struct Demand {
+    /// Whose quota.
+    pub service: Arc<Service>,
+    /// Where it is one for each key: the key's number here, and its name in Redis.
+    pub key: Option<(u64, String)>,
 }
 
 impl Quotas {
@@ -32,6 +57,34 @@ impl Quotas {
         self.callers
             .get_or_init(|| Cells::new(KEYS, 1))
             .take(caller)
+    }
+
+    /// What is counted of a shared quota: of the service, or of a key.
+    pub fn meter<'q>(&'q self, service: &'q Service, key: Option<u64>) -> Meter<'q> {
+        match key {
+            None => of_service(service),
+            Some(key) => of_slot(self.shared.get_or_init(|| Cells::new(SHARED, 3)).take(key)),
+        }
+    }
+
+    /// The same, where it stands anywhere.
+    #[must_use]
+    pub fn metered<'q>(&'q self, service: &'q Service, key: Option<u64>) -> Option<Meter<'q>> {
+        match key {
+            None => Some(of_service(service)),
+            Some(key) => self.shared.get()?.find(key).map(of_slot),
+        }
+    }
+
+    /// How many gateways there are, as far as is known; 0 before anything is.
+    #[must_use]
+    pub fn fleet(&self) -> u32 {
+        self.fleet.load(Ordering::Relaxed)
+    }
+
+    /// There are so many gateways.
+    pub fn set_fleet(&self, fleet: u32) {
+        self.fleet.store(fleet, Ordering::Relaxed);
     }
 
     /// Counts one more request in flight of a caller that may have so many; gives the place where it
@@ -57,6 +110,23 @@ impl Quotas {
     pub fn in_flight(&self, caller: u64) -> u64 {
         let slot = self.busy.get().and_then(|busy| busy.find(caller));
         slot.map_or(0, |slot| AtomicU64::load(slot.cell(), Ordering::Relaxed))
+    }
+}
+
+fn of_service(service: &Service) -> Meter<'_> {
+    let metered = &service.live.rate;
+    Meter {
+        cell: &metered.cell,
+        demand: &metered.demand,
+        lease: &metered.lease,
+    }
+}
+
+fn of_slot(slot: Slot<'_>) -> Meter<'_> {
+    Meter {
+        cell: slot.cell(),
+        demand: slot.word(1),
+        lease: slot.word(2),
     }
 }
 

@@ -43,7 +43,7 @@ use tokio::time::Instant;
 use crate::access::Log;
 use crate::model::table::Table;
 use crate::policy::health::Report;
-use crate::policy::quotas::Quotas;
+use crate::policy::quotas::{Demand, Quotas};
 use crate::stats::{Counter, Meters};
 use framing::Bounds;
 use worker::{Limits, Worker};
@@ -114,6 +114,8 @@ pub struct Links {
     pub quotas: Arc<Quotas>,
     /// Hashes keys of limits as no stranger can foresee.
     pub seed: RandomState,
+    /// Takes word of shared quotas that requests come for; what it has no room for is said again.
+    pub demands: mpsc::Sender<Demand>,
 }
 
 /// A data plane whose sockets are open, and which does not accept yet.

@@ -25,7 +25,7 @@ use crate::model::networks::Networks;
 use crate::model::settings::Effective;
 use crate::model::table::{Endpoint, Table};
 use crate::policy::health::{self, Report, Seen};
-use crate::policy::quotas::Quotas;
+use crate::policy::quotas::{Demand, Quotas};
 use crate::stats::{Counter, Meters};
 use crate::transport::TlsConfigs;
 
@@ -91,6 +91,8 @@ pub(super) struct Worker {
     pub(super) quotas: Arc<Quotas>,
     /// Hashes keys of limits as no stranger can foresee, the same on all threads.
     pub(super) seed: RandomState,
+    /// Where it is said that a share of a quota is wanted.
+    pub(super) demands: mpsc::Sender<Demand>,
 }
 
 impl Worker {
@@ -125,6 +127,7 @@ impl Worker {
             ids: Cell::new((random.hash_one(1), random.hash_one(2))),
             quotas: links.quotas,
             seed: links.seed,
+            demands: links.demands,
         })
     }
 

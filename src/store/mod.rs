@@ -14,6 +14,7 @@ mod load;
 mod options;
 mod publish;
 mod pulse;
+mod quotas;
 mod scan;
 mod snapshot;
 mod view;
@@ -37,6 +38,7 @@ pub use load::{CHUNK, Found, Loaded, read_all};
 pub use options::Options;
 pub use publish::{News, Note};
 pub use pulse::{Flags, Pulse};
+pub use quotas::{QUOTA_LEASE, QuotaWish};
 pub use scan::Scan;
 pub use snapshot::{load as load_snapshot, save as save_snapshot};
 pub use view::View;
@@ -183,6 +185,7 @@ struct Scripts {
     publish_changes: Script,
     merge_health: Script,
     lead_alerts: Script,
+    lease_quota: Script,
 }
 
 impl std::fmt::Debug for Store {
@@ -215,6 +218,7 @@ impl Store {
                 publish_changes: Script::from_lua(include_str!("../../lua/publish_changes.lua")),
                 merge_health: Script::from_lua(include_str!("../../lua/merge_health.lua")),
                 lead_alerts: Script::from_lua(include_str!("../../lua/lead_alerts.lua")),
+                lease_quota: Script::from_lua(include_str!("../../lua/lease_quota.lua")),
             }),
         };
         let events = hearing::listen(&store, hearing);

@@ -16,6 +16,8 @@ pub struct Pulse {
     pub was_there: bool,
     /// Redis's clock.
     pub now_ms: u64,
+    /// How many gateways there are.
+    pub fleet: u32,
     /// The last order to forget what vanished, if there ever was one.
     pub forget: Option<String>,
 }
@@ -42,6 +44,7 @@ impl Store {
     pub async fn beat(&self, fields: &[(&str, String)]) -> Result<Pulse, Error> {
         const STEP: &str = "give a life sign";
         let client = self.here()?;
+        let fleet = self.keys.internal("fleet");
         let forget = self.keys.internal("forget-vanished");
         let mut args = vec![LIFE_MS.to_string()];
         for (field, value) in fields {
@@ -51,7 +54,7 @@ impl Store {
         let answer: Value = self
             .scripts
             .beat
-            .evalsha_with_reload(client, vec![self.gateway.to_string(), forget], args)
+            .evalsha_with_reload(client, vec![self.gateway.to_string(), fleet, forget], args)
             .await
             .map_err(Error::step(STEP))?;
         decode(answer).ok_or(Error::Answer(STEP))
@@ -160,10 +163,11 @@ fn decode(answer: Value) -> Option<Pulse> {
     let Value::Array(parts) = answer else {
         return None;
     };
-    let [was_there, now_ms, forget] = <[Value; 3]>::try_from(parts).ok()?;
+    let [was_there, now_ms, fleet, forget] = <[Value; 4]>::try_from(parts).ok()?;
     Some(Pulse {
         was_there: was_there.as_u64()? == 1,
         now_ms: now_ms.as_string()?.parse().ok()?,
+        fleet: u32::try_from(fleet.as_u64()?).ok()?,
         forget: forget.as_string(),
     })
 }

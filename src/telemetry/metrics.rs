@@ -68,7 +68,7 @@ metrics! {
     IN_FLIGHT: Gauge "smartlink_requests_in_flight" VERSION,
         "Requests that have an endpoint and did not end yet.";
     WAITING: Gauge "smartlink_requests_waiting" &["service"],
-        "Requests that wait for a place on an endpoint.";
+        "Requests that wait for a slot of the service or a place on an endpoint.";
     WEIGHT: Gauge "smartlink_version_weight" VERSION,
         "Weight in force; shares are relative to the sum of a service.";
     RETRIES: Counter "smartlink_retries_total" VERSION,

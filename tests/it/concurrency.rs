@@ -255,8 +255,10 @@ fn more_slots_let_those_in_line_in_and_none_too() {
     await_gate(&gateway, 2, 2);
     gateway.write(&settings("off"));
     await_gate(&gateway, 4, 0);
-    for mut client in clients {
+    for _ in &clients {
         go.send(()).expect("the upstream waits");
+    }
+    for mut client in clients {
         assert_eq!(client.read_answer().text(), "fine");
     }
     await_gate(&gateway, 0, 0);

@@ -31,6 +31,7 @@ mod redis_forms;
 mod retries;
 mod rolling;
 mod routes;
+mod shared_limits;
 mod shares;
 mod shortage;
 mod stats_gateway;

@@ -91,8 +91,25 @@ fn one_change_costs_at_most_three_commands_and_idling_six_a_second() {
         let calls = |line: &str| {
             let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
             let inner = [
-                "type", "hlen", "hget", "hset", "object", "hkeys", "hstrlen", "publish", "exists",
-                "time", "pexpire", "get", "xadd", "hdel", "info", "hgetall",
+                "type",
+                "hlen",
+                "hget",
+                "hset",
+                "object",
+                "hkeys",
+                "hstrlen",
+                "publish",
+                "exists",
+                "time",
+                "pexpire",
+                "get",
+                "xadd",
+                "hdel",
+                "info",
+                "hgetall",
+                "zadd",
+                "zcard",
+                "zremrangebyscore",
             ];
             let is_inner = inner.iter().any(|it| name.split('|').next() == Some(it));
             let calls = rest.split(',').next()?.parse::<u64>().ok()?;

@@ -126,7 +126,8 @@ impl Facts {
         let of_early = counted.remove(&series).map(Counted::new);
         self.services.push(ServiceRow {
             labels: of_service.clone(),
-            waiting: service.live.waiting.load(Ordering::Relaxed).into(),
+            waiting: (service.live.gate.waiting() + service.live.waiting.load(Ordering::Relaxed))
+                .into(),
         });
         if of_early.is_some() {
             self.series.push(SeriesRow {

@@ -30,6 +30,7 @@ use super::status::{Standing, Status};
 use crate::model::config::Config;
 use crate::model::keys::Parsed;
 use crate::model::table::Table;
+use crate::policy::quotas::Quotas;
 use crate::store::{Change, Error, Event, Events, Store};
 
 /// How the watcher works.
@@ -58,6 +59,8 @@ pub struct Shared {
     pub revision: watch::Sender<u64>,
     /// How endpoints are.
     pub health: Board,
+    /// What requests count against limits; it is told how many gateways there are.
+    pub quotas: Arc<Quotas>,
 }
 
 /// How often a life sign is given.

@@ -17,6 +17,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(30);
 /// How long a full reading waits for the subscription to be in force.
 const SUBSCRIBE: Duration = Duration::from_secs(1);
 
+/// How long fewer gateways must be told of until that is believed: four life signs.
+const FEWER: Duration = Duration::from_secs(2);
+
 /// What is known about the connection.
 #[expect(
     clippy::struct_excessive_bools,
@@ -50,6 +53,8 @@ pub(super) struct State {
     /// The last order to forget that was seen; `None` before we looked.
     forget: Option<String>,
     started_ms: u64,
+    /// Since when fewer gateways are told of than are believed.
+    fewer: Option<Instant>,
 }
 
 impl Watcher {
@@ -165,6 +170,7 @@ impl Watcher {
 
     fn beaten(&mut self, pulse: &Pulse) {
         self.pulse.beat_refused = false;
+        self.count_fleet(pulse.fleet);
         if self.pulse.beaten && !pulse.was_there {
             // Flushed, swapped, restarted empty, or we were away for long.
             self.full = true;
@@ -180,6 +186,18 @@ impl Watcher {
         if !order.is_empty() && last.is_some_and(|last| last != order) {
             let applied = self.config.forget_vanished(seed());
             self.take(applied);
+        }
+    }
+
+    /// More gateways are believed at once, fewer only after a while: a flush forgets them all, and
+    /// those that live say so again.
+    fn count_fleet(&mut self, fleet: u32) {
+        let quotas = &self.shared.quotas;
+        let fewer = (fleet < quotas.fleet()).then(Instant::now);
+        let since = fewer.map(|now| self.pulse.fewer.unwrap_or(now));
+        self.pulse.fewer = since;
+        if since.is_none_or(|since| since.elapsed() >= FEWER) {
+            quotas.set_fleet(fleet);
         }
     }
 

@@ -7,17 +7,22 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use sha2::{Digest as _, Sha256};
 
 use super::Caller;
-use crate::model::quota::RateLimit;
-use crate::model::settings::{KeySource, RateBy};
+use crate::model::quota::{Quota, RateLimit};
+use crate::model::settings::{KeySource, RateBy, RateScope};
 use crate::model::table::Service;
 use crate::policy::gcra::{self, Standing, Terms};
 use crate::policy::key;
+use crate::policy::quotas::Demand;
+use crate::policy::share::{self, Lease};
 use crate::proxy::error::Error;
 use crate::proxy::handler::Exchange;
 use crate::proxy::worker::Worker;
@@ -29,6 +34,9 @@ const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const OWN: &str = "token";
 
 const SECOND_US: u64 = 1_000_000;
+
+/// When a gateway without a share may have one: shares are asked for as often.
+const SHARES_AGAIN_US: u64 = 100_000;
 
 /// How a caller stands, as its answer says it.
 #[derive(Debug)]
@@ -49,7 +57,7 @@ impl Told {
 /// as is here.
 pub(super) fn check(
     exchange: &Exchange,
-    service: &Service,
+    service: &Arc<Service>,
     caller: &Caller,
     parts: &Parts,
     body: &[Bytes],
@@ -93,22 +101,70 @@ pub(super) fn check(
 /// Counts against the limit of the service.
 fn count(
     worker: &Worker,
-    service: &Service,
+    service: &Arc<Service>,
     limit: &RateLimit,
     caller: &Caller,
     parts: &Parts,
     body: &[Bytes],
     now_us: u64,
 ) -> Standing {
+    let key = match &limit.by {
+        RateBy::Service => None,
+        RateBy::Key(source) => Some(key_of(source, caller, parts, body)),
+    };
+    let name = service.name.as_str();
+    let number = (key.as_deref()).map(|key| worker.seed.hash_one((name, key)));
+    if limit.scope == RateScope::Shared {
+        return count_shared(
+            worker,
+            service,
+            &limit.quota,
+            number,
+            key.as_deref(),
+            now_us,
+        );
+    }
     let terms = Terms::from(&limit.quota);
-    match &limit.by {
-        RateBy::Service => gcra::take(&service.live.rate.cell, terms, now_us),
-        RateBy::Key(source) => {
-            let key = key_of(source, caller, parts, body);
-            let key = worker.seed.hash_one((service.name.as_str(), &*key));
-            gcra::take(worker.quotas.of_key(key).cell(), terms, now_us)
+    match number {
+        None => gcra::take(&service.live.rate.cell, terms, now_us),
+        Some(number) => gcra::take(worker.quotas.of_key(number).cell(), terms, now_us),
+    }
+}
+
+/// Counts against this gateway's share, and says once in a while that a share is wanted.
+fn count_shared(
+    worker: &Worker,
+    service: &Arc<Service>,
+    quota: &Quota,
+    number: Option<u64>,
+    key: Option<&[u8]>,
+    now_us: u64,
+) -> Standing {
+    let meter = worker.quotas.meter(service, number);
+    if meter.demand.fetch_add(1, Ordering::Relaxed) == 0 {
+        let demand = Demand {
+            service: Arc::clone(service),
+            key: number.zip(key.map(digest)),
+        };
+        if worker.demands.try_send(demand).is_err() {
+            // Nobody was told: the next request tries again.
+            meter.demand.store(0, Ordering::Relaxed);
         }
     }
+    let lease = Lease::unpack(meter.lease.load(Ordering::Relaxed));
+    let share = lease.share_at(now_us / 1_000, worker.quotas.fleet());
+    share::take(meter.cell, quota, share, now_us, SHARES_AGAIN_US)
+}
+
+/// A key as all gateways call it in Redis, where it is not to be read.
+fn digest(key: &[u8]) -> String {
+    let hash = Sha256::digest(key);
+    let mut text = String::with_capacity(32);
+    for byte in hash.iter().take(16) {
+        // Writing to a text cannot fail.
+        write!(text, "{byte:02x}").ok();
+    }
+    text
 }
 
 /// The key that a request is counted by. All that have none are counted together.

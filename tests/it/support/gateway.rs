@@ -79,6 +79,8 @@ impl Gateway {
             access: None,
             quotas: Arc::default(),
             seed: RandomState::new(),
+            // Nobody leases shares here.
+            demands: mpsc::channel(1).0,
         };
         let running = bound.start(&table, &links, counters).expect("threads");
         Self {
