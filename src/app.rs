@@ -27,6 +27,7 @@ use crate::model::table::Table;
 use crate::policy::quotas::Demand;
 use crate::stats::{self, Collector, Counter, Meters};
 use crate::store::{self, Ledger, Store};
+use crate::trace;
 use crate::{proxy, telemetry};
 
 /// Findings about endpoints on their way to the control plane. What does not fit is found again by
@@ -58,6 +59,8 @@ pub struct Options {
     pub secrets: Secrets,
     /// The access log, where there is one.
     pub access: Option<access::Options>,
+    /// Where spans of requests go, if anywhere.
+    pub trace: Option<trace::Options>,
 }
 
 /// The whole gateway.
@@ -75,6 +78,7 @@ pub struct Bound {
     proxy: proxy::Bound,
     control: Control,
     access: Option<(access::Log, access::Writer)>,
+    trace: Option<(trace::Tap, trace::Sender)>,
 }
 
 impl App {
@@ -86,6 +90,8 @@ impl App {
         let access = options.access.as_ref();
         let access = access.map(|access| access::start(access, &meters));
         let access = access.transpose().map_err(Error::AccessLog)?;
+        let trace = options.trace.map(|trace| trace::start(trace, &meters));
+        let trace = trace.transpose().map_err(Error::Spans)?;
         let proxy = proxy::bind(options.proxy)?;
         let public = proxy.addresses().to_vec();
         let instance = options.store.instance.clone();
@@ -111,6 +117,7 @@ impl App {
             proxy,
             control,
             access,
+            trace,
         })
     }
 }
@@ -125,8 +132,10 @@ impl Bound {
             .map_err(Error::Runtime)?;
         let counters = std::mem::take(&mut self.control.counters);
         let (log, writer) = self.access.unzip();
+        let (tracer, sender) = self.trace.unzip();
         let links = proxy::Links {
             access: log,
+            tracer,
             ..self.control.links.clone()
         };
         let running = self.proxy.start(&self.control.table, &links, counters)?;
@@ -138,6 +147,9 @@ impl Bound {
         running.drain()?;
         if let Some(writer) = writer {
             writer.finish();
+        }
+        if let Some(sender) = sender {
+            sender.finish();
         }
         drop(self.control);
         telemetry::stopped();
@@ -187,6 +199,9 @@ pub enum Error {
     /// The access log cannot be opened.
     #[error("cannot open the access log")]
     AccessLog(#[source] std::io::Error),
+    /// No thread sends spans.
+    #[error("cannot send spans")]
+    Spans(#[source] std::io::Error),
     /// The thread ended before it said anything.
     #[error("the control plane ended at its start")]
     Ended,
@@ -233,6 +248,7 @@ impl Control {
             quotas: Arc::clone(&shared.quotas),
             seed: RandomState::new(),
             demands,
+            tracer: None,
         };
         let prober = prober::Options {
             epoch,

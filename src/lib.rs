@@ -17,4 +17,5 @@ pub mod stats;
 pub mod store;
 pub mod telemetry;
 pub mod top;
+pub mod trace;
 pub mod transport;

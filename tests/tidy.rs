@@ -20,6 +20,10 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("judge", &["model"]),
     ("telemetry", &["model"]),
     ("access", &["stats", "telemetry"]),
+    (
+        "trace",
+        &["access", "model", "stats", "telemetry", "transport"],
+    ),
     ("settings", &["model", "telemetry", "access", "top"]),
     ("top", &["model", "stats"]),
     ("store", &["model", "policy", "stats"]),
@@ -47,6 +51,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "telemetry",
             "transport",
             "access",
+            "trace",
         ],
     ),
     (
@@ -66,6 +71,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "proxy",
             "admin",
             "telemetry",
+            "trace",
         ],
     ),
     (
@@ -82,6 +88,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "proxy",
             "admin",
             "telemetry",
+            "trace",
             "app",
             "settings",
             "top",

@@ -140,6 +140,37 @@ struct Json<'l> {
 }
 
 impl Line {
+    /// A line of a request of which nothing else is known yet.
+    #[must_use]
+    pub fn new(time: SystemTime, client: IpAddr) -> Self {
+        Self {
+            time,
+            id: "".into(),
+            client,
+            method: "".into(),
+            target: "".into(),
+            minor: 1,
+            host: None,
+            user_agent: None,
+            referer: None,
+            token: None,
+            rule: None,
+            service: None,
+            version: None,
+            why: None,
+            endpoint: None,
+            attempts: 0,
+            wait_us: 0,
+            connect_us: 0,
+            first_byte_us: None,
+            total_us: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            status: 0,
+            error: None,
+        }
+    }
+
     /// Appends the line and its end.
     pub fn write(&self, format: Format, out: &mut Vec<u8>) {
         match format {
@@ -214,8 +245,9 @@ fn millis(micros: u64) -> f64 {
     micros as f64 / 1_000.0
 }
 
-/// The beginning of a text that may be long.
-fn cut(text: &str) -> &str {
+/// The beginning of a text that may be long: 2,048 bytes at most.
+#[must_use]
+pub fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(TEXT_MAX))
         .unwrap_or(text)
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use line::{Format, Line, Rule, Why};
+pub use line::{Format, Line, Rule, Why, cut};
 
 use crate::stats::Meters;
 
@@ -48,15 +48,42 @@ pub struct Options {
 pub struct Log {
     lines: SyncSender<Box<Line>>,
     meters: Arc<Meters>,
-    /// A random number below this is logged.
-    below: u64,
+    sample: Sample,
+}
+
+/// Which requests are looked at more closely: those whose random number is among a share of all.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// The highest of these numbers.
+    highest: u64,
+}
+
+impl Sample {
+    /// A share of all requests, from 0 to 1; 0 takes none.
+    #[must_use]
+    pub fn new(share: f64) -> Self {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of all numbers; the cast stays within them"
+        )]
+        let highest = (share.clamp(0.0, 1.0) * u64::MAX as f64) as u64;
+        Self { highest }
+    }
+
+    /// Whether the request that drew this random number is among them.
+    #[must_use]
+    pub fn takes(self, random: u64) -> bool {
+        self.highest > 0 && random <= self.highest
+    }
 }
 
 impl Log {
     /// Whether the request that drew this random number is logged.
     #[must_use]
     pub fn wants(&self, random: u64) -> bool {
-        random <= self.below
+        self.sample.takes(random)
     }
 
     /// Hands a line to the writer, or drops it where that one is too far behind.
@@ -88,7 +115,7 @@ pub fn start(options: &Options, meters: &Arc<Meters>) -> std::io::Result<(Log, W
     let log = Log {
         lines,
         meters: Arc::clone(meters),
-        below: below(options.sample),
+        sample: Sample::new(options.sample),
     };
     Ok((log, Writer { thread }))
 }
@@ -101,17 +128,6 @@ impl Writer {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-}
-
-fn below(sample: f64) -> u64 {
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a share of all numbers; the cast stays within them"
-    )]
-    let below = (sample.clamp(0.0, 1.0) * u64::MAX as f64) as u64;
-    below
 }
 
 fn write_all(told: &Receiver<Box<Line>>, out: &mut writer::Out, format: Format, meters: &Meters) {
@@ -141,18 +157,14 @@ mod tests {
         for (sample, number, wanted) in [
             (1.0, u64::MAX, true),
             (1.0, 0, true),
+            (0.0, 0, false),
             (0.5, u64::MAX / 4, true),
             (0.5, u64::MAX / 4 * 3, false),
             (0.01, u64::MAX / 50, false),
             (0.01, u64::MAX / 200, true),
         ] {
-            let (lines, _told) = sync_channel(1);
-            let log = Log {
-                lines,
-                meters: Arc::default(),
-                below: below(sample),
-            };
-            assert_eq!(log.wants(number), wanted, "{sample} of {number}");
+            let sample_of = Sample::new(sample);
+            assert_eq!(sample_of.takes(number), wanted, "{sample} of {number}");
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::app::{self, App};
 use crate::control::recorder;
 use crate::settings::ProxyProtocol;
 use crate::stats::batch::Cut;
-use crate::{access, admin, proxy, settings, store, telemetry};
+use crate::{access, admin, proxy, settings, store, telemetry, trace};
 
 /// Serves, drains, and returns when all is done.
 pub(super) fn run(serve: &settings::Serve) -> Result<ExitCode, Error> {
@@ -29,7 +29,8 @@ pub(super) fn run(serve: &settings::Serve) -> Result<ExitCode, Error> {
 
 /// What the flags mean to the application.
 pub(super) fn options(serve: &settings::Serve) -> app::Options {
-    let store = redis_options(&serve.redis, &serve.instance());
+    let instance = serve.instance();
+    let store = redis_options(&serve.redis, &instance);
     let stats = match &serve.stats_redis {
         Some(url) => store::Options {
             url: url.reveal().to_owned(),
@@ -87,6 +88,15 @@ pub(super) fn options(serve: &settings::Serve) -> app::Options {
                 },
                 format: serve.access_log.format,
                 sample: serve.access_log.sample,
+            }),
+        trace: serve
+            .otlp
+            .endpoint
+            .as_option()
+            .map(|collector| trace::Options {
+                collector: collector.clone(),
+                sample: serve.otlp.sample,
+                instance,
             }),
     }
 }

@@ -6,15 +6,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::forwarded::{Told, speaks_of_origin};
 use super::guard::Hidden;
+use super::notes;
 use super::state::State;
 use super::upstream::Asking;
 use super::worker::Worker;
 use crate::model::settings::Effective;
+use crate::trace::Context;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) const VERSION: HeaderName = HeaderName::from_static("x-smartlink-version");
 pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-const TRACEPARENT: &str = "traceparent";
+pub(super) const TRACEPARENT: &str = "traceparent";
 /// What begins with this is ours alone.
 const OURS: &[u8] = b"x-smartlink-";
 const REQUEST_ID_MAX: usize = 128;
@@ -83,6 +85,8 @@ pub(super) fn upward(asking: &Asking<'_>, mut emit: impl FnMut(&str, &[u8])) {
     let named = named_by_connection(headers);
     let mut told = Told::default();
     let (mut trailers, mut traced) = (false, false);
+    // Where spans are recorded, the one of this attempt is the upstream's caller.
+    let recorded = origin.state.record.trace(|trace| trace.caller().header());
     let removed = |name: &str| {
         settings
             .remove_request_headers
@@ -112,7 +116,12 @@ pub(super) fn upward(asking: &Asking<'_>, mut emit: impl FnMut(&str, &[u8])) {
         if stays_on_this_hop(name) || named.contains(name) || removed(text) {
             continue;
         }
-        traced |= text == TRACEPARENT;
+        if text == TRACEPARENT {
+            if recorded.is_some() {
+                continue;
+            }
+            traced = true;
+        }
         emit(text, value.as_bytes());
     }
     let mut ours = |name: &str, value: &[u8]| {
@@ -123,7 +132,8 @@ pub(super) fn upward(asking: &Asking<'_>, mut emit: impl FnMut(&str, &[u8])) {
     told.tell(origin, headers, &mut ours);
     ours(REQUEST_ID.as_str(), origin.request_id.as_bytes());
     if !traced {
-        ours(TRACEPARENT, &new_trace(origin.worker));
+        let caller = recorded.unwrap_or_else(|| new_trace(origin.worker));
+        ours(TRACEPARENT, &caller);
     }
     if trailers {
         emit("te", b"trailers");
@@ -220,17 +230,14 @@ pub(super) fn request_id(asked: Option<&HeaderValue>, worker: &Worker) -> Header
     HeaderValue::from_bytes(&worker.unique()).unwrap_or(HeaderValue::from_static("0"))
 }
 
-/// A new trace that nobody recorded yet (W3C Trace Context, section 3.2).
+/// A new trace that nobody records.
 fn new_trace(worker: &Worker) -> [u8; 55] {
-    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    let trace = worker.unique();
-    if let Some(place) = text.get_mut(3..35) {
-        place.copy_from_slice(&trace);
-    }
-    if let (Some(place), Some(span)) = (text.get_mut(36..52), trace.get(8..24)) {
-        place.copy_from_slice(span);
-    }
-    text
+    let own = Context {
+        trace: worker.unique(),
+        span: notes::span_id(worker),
+        sampled: false,
+    };
+    own.header()
 }
 
 /// Turns the headers of an HTTP/2 answer into those of one that came over HTTP/1.1.

@@ -46,6 +46,7 @@ use crate::policy::health::Report;
 use crate::policy::quotas::{Demand, Quotas};
 use crate::stats::{Counter, Meters};
 use framing::Bounds;
+use crate::trace::Tap;
 use worker::{Limits, Worker};
 
 pub use proxy_protocol::Versions as ProxyProtocol;
@@ -116,6 +117,8 @@ pub struct Links {
     pub seed: RandomState,
     /// Takes word of shared quotas that requests come for; what it has no room for is said again.
     pub demands: mpsc::Sender<Demand>,
+    /// Takes spans, where they are recorded.
+    pub tracer: Option<Tap>,
 }
 
 /// A data plane whose sockets are open, and which does not accept yet.

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::error::Error;
+use super::notes::Note;
 use super::worker::Worker;
 use crate::access::Line;
 use crate::model::table::{Service, Version};
 use crate::stats::{ErrorKind, Outcome, Rejection};
+use crate::trace::Trace;
 
 /// The status of a request whose client left before the end of its answer.
 const CLIENT_LEFT: u16 = 499;
@@ -42,8 +44,8 @@ pub(super) struct Record {
     /// On the worker's clock, in microseconds.
     started_us: Cell<u64>,
     first_byte_us: Cell<Option<u64>>,
-    /// Its line in the access log, where it gets one.
-    line: RefCell<Option<Box<Line>>>,
+    /// What is written of it, where something is.
+    note: RefCell<Option<Box<Note>>>,
 }
 
 impl Record {
@@ -59,7 +61,7 @@ impl Record {
             bytes_out: Cell::new(0),
             started_us: Cell::new(0),
             first_byte_us: Cell::new(None),
-            line: RefCell::new(None),
+            note: RefCell::new(None),
         }
     }
 
@@ -93,21 +95,27 @@ impl Record {
         self.under.replace(Under::Service(Arc::clone(service)));
     }
 
-    /// It gets this line in the access log.
-    pub(super) fn log(&self, line: Line) {
-        self.line.replace(Some(Box::new(line)));
+    /// This is written of it.
+    pub(super) fn take_note(&self, note: Note) {
+        self.note.replace(Some(Box::new(note)));
     }
 
-    /// Whether it gets a line in the access log.
-    pub(super) fn is_logged(&self) -> bool {
-        self.line.borrow().is_some()
+    /// Whether something is written of it.
+    pub(super) fn is_noted(&self) -> bool {
+        self.note.borrow().is_some()
     }
 
     /// Writes in its line, where it has one.
     pub(super) fn note(&self, write: impl FnOnce(&mut Line)) {
-        if let Some(line) = &mut *self.line.borrow_mut() {
-            write(line);
+        if let Some(note) = &mut *self.note.borrow_mut() {
+            write(&mut note.line);
         }
+    }
+
+    /// Writes in its spans, where it has some; what is written comes back.
+    pub(super) fn trace<T>(&self, write: impl FnOnce(&mut Trace) -> T) -> Option<T> {
+        let mut note = self.note.borrow_mut();
+        note.as_mut()?.trace.as_mut().map(write)
     }
 
     /// It was sent, or was to be sent, to this version.
@@ -180,8 +188,8 @@ impl Record {
     /// It is over: counted, where there is something to count it under. Where its protocol was
     /// `switched`, its line waits for the end of the connection.
     pub(super) fn end(&self, worker: &Worker, switched: bool) {
-        let (under, line) = (self.under.take(), self.line.take());
-        if matches!(under, Under::Nothing) && line.is_none() {
+        let (under, note) = (self.under.take(), self.note.take());
+        if matches!(under, Under::Nothing) && note.is_none() {
             return;
         }
         let started_us = self.started_us.get();
@@ -195,12 +203,12 @@ impl Record {
             total_us: worker.now_us() - started_us,
             first_byte_us: self.first_byte_us.get().map(|at_us| at_us - started_us),
         };
-        if let (Some(log), Some(line)) = (&worker.access, line) {
-            let line = finish(line, &under, &outcome);
+        if let Some(mut note) = note {
+            finish(&mut note.line, &under, &outcome);
             if switched {
-                self.line.replace(Some(line));
+                self.note.replace(Some(note));
             } else {
-                log.tell(line);
+                note.tell(worker);
             }
         }
         match under {
@@ -212,17 +220,17 @@ impl Record {
 
     /// Its connection is over, and with it a switched protocol.
     pub(super) fn close(&self, worker: &Worker) {
-        if let (Some(log), Some(mut line)) = (&worker.access, self.line.take()) {
-            line.bytes_in = self.bytes_in.get();
-            line.bytes_out = self.bytes_out.get();
-            line.total_us = worker.now_us() - self.started_us.get();
-            log.tell(line);
+        if let Some(mut note) = self.note.take() {
+            note.line.bytes_in = self.bytes_in.get();
+            note.line.bytes_out = self.bytes_out.get();
+            note.line.total_us = worker.now_us() - self.started_us.get();
+            note.tell(worker);
         }
     }
 }
 
 /// The rest of its line.
-fn finish(mut line: Box<Line>, under: &Under, outcome: &Outcome) -> Box<Line> {
+fn finish(line: &mut Line, under: &Under, outcome: &Outcome) {
     match under {
         Under::Nothing => {}
         Under::Service(service) => line.service = Some(service.name.as_str().into()),
@@ -239,7 +247,6 @@ fn finish(mut line: Box<Line>, under: &Under, outcome: &Outcome) -> Box<Line> {
     if outcome.status == CLIENT_LEFT {
         line.error = Some("client_gone");
     }
-    line
 }
 
 /// What an error counts as; nothing where it is the client's.

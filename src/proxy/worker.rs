@@ -27,6 +27,7 @@ use crate::model::table::{Endpoint, Table};
 use crate::policy::health::{self, Report, Seen};
 use crate::policy::quotas::{Demand, Quotas};
 use crate::stats::{Counter, Meters};
+use crate::trace::Tap;
 use crate::transport::TlsConfigs;
 
 /// For how long after a drain began requests on kept connections are still answered.
@@ -80,6 +81,8 @@ pub(super) struct Worker {
     pub(super) meters: Arc<Meters>,
     /// The access log, where there is one.
     pub(super) access: Option<Log>,
+    /// Takes spans, where they are recorded.
+    pub(super) tracer: Option<Tap>,
     now: Cell<u64>,
     draining: Cell<Option<u64>>,
     cut: Notify,
@@ -118,6 +121,7 @@ impl Worker {
             counter,
             meters: links.meters,
             access: links.access,
+            tracer: links.tracer,
             now: Cell::new(1),
             draining: Cell::new(None),
             cut: Notify::new(),

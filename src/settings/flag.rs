@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{OrOff, Secret};
+use crate::model::endpoint::Target;
 use crate::model::value;
 use crate::telemetry;
 use crate::top::trouble::Sort;
@@ -28,6 +29,15 @@ pub(super) fn file_or_off(text: &str) -> Result<OrOff<PathBuf>, String> {
         "" => Err("want a file, or off".to_owned()),
         "off" => Ok(OrOff::Off),
         text => Ok(OrOff::On(text.into())),
+    }
+}
+
+pub(super) fn collector_or_off(text: &str) -> Result<OrOff<Target>, String> {
+    match text {
+        "off" => Ok(OrOff::Off),
+        text => value::url(text)
+            .map(OrOff::On)
+            .map_err(|wanted| want(&wanted)),
     }
 }
 

@@ -1,10 +1,11 @@
-//! Flags of the logs: that of the gateway, and that of its requests.
+//! Flags of the logs: that of the gateway, and that of its requests; and of their spans.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{OrOff, flag};
+use crate::model::endpoint::Target;
 use crate::{access, telemetry};
 
 /// How the log looks.
@@ -54,5 +55,24 @@ impl AccessLog {
         file: OrOff::Off,
         format: access::Format::Json,
         sample: 1.0,
+    };
+}
+
+/// Whether requests are recorded as OpenTelemetry spans, and which.
+#[derive(Clone, Debug, Args)]
+pub struct Otlp {
+    /// OpenTelemetry collector that takes spans over OTLP/HTTP at <URL>/v1/traces, or off
+    #[arg(id = "otlp_endpoint", long = "otlp-endpoint", env = "SMARTLINK_OTLP_ENDPOINT", value_name = "URL", default_value = "off", value_parser = flag::collector_or_off)]
+    pub endpoint: OrOff<Target>,
+    /// Share of the requests that get spans where no traceparent decides, from 0 to 1
+    #[arg(id = "otlp_sample", long = "otlp-sample", env = "SMARTLINK_OTLP_SAMPLE", value_name = "SHARE", default_value = "0.01", value_parser = flag::share)]
+    pub sample: f64,
+}
+
+impl Otlp {
+    /// They are not.
+    pub(super) const OFF: Self = Self {
+        endpoint: OrOff::Off,
+        sample: 0.01,
     };
 }

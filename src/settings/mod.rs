@@ -25,7 +25,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::clients::{Clients, ProxyProtocol};
-pub use self::log::{AccessLog, Log};
+pub use self::log::{AccessLog, Log, Otlp};
 use crate::telemetry;
 use crate::top::trouble::Sort;
 
@@ -147,6 +147,12 @@ pub struct Serve {
         missing_docs,
         reason = "the type says it, and a comment would be shown by --help"
     )]
+    pub otlp: Otlp,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "the type says it, and a comment would be shown by --help"
+    )]
     pub log: Log,
 }
 
@@ -177,6 +183,7 @@ impl Serve {
             // Nobody waits for the demo's requests.
             drain_timeout: Duration::from_secs(2),
             access_log: AccessLog::OFF,
+            otlp: Otlp::OFF,
             log: Log {
                 format: telemetry::Format::Text,
                 filter: "warn".to_owned(),

@@ -11,6 +11,12 @@ pub struct Meters {
     pub closed: Meter,
     /// Lines of the access log that were not written.
     pub lines_dropped: Meter,
+    /// Spans that a collector took.
+    pub spans_sent: Meter,
+    /// Spans for which there was no room.
+    pub spans_dropped: Meter,
+    /// Spans that no collector took.
+    pub spans_failed: Meter,
 }
 
 /// A number that only grows.

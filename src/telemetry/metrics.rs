@@ -119,6 +119,8 @@ metrics! {
         "Tries to send a message: sent, failed and to be tried again, lost after the last.";
     ACCESS_LOG_DROPPED: Counter "smartlink_access_log_dropped_total" &[],
         "Lines of the access log that were not written.";
+    SPANS: Counter "smartlink_spans_total" &["result"],
+        "Spans of requests: sent to a collector, not taken by it, dropped for want of room.";
     CONNECTIONS_ACCEPTED: Counter "smartlink_connections_accepted_total" &[],
         "Client connections that were accepted.";
     CONNECTIONS_OPEN: Gauge "smartlink_connections_open" &[],

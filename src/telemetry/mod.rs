@@ -205,6 +205,11 @@ pub fn access_log_lost(cause: &std::io::Error) {
     warn!(%cause, "the access log cannot be written: its lines are lost");
 }
 
+/// Spans of requests were lost.
+pub fn spans_lost(why: &str) {
+    warn!(why, "the collector takes no spans: they are lost");
+}
+
 /// The gateway stops accepting and finishes what is in flight.
 pub fn draining() {
     info!("draining");

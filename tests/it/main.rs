@@ -48,6 +48,7 @@ mod tls;
 mod tokens;
 mod top;
 mod top_terminal;
+mod tracing;
 mod verbs;
 mod watcher_changes;
 mod watcher_cluster;

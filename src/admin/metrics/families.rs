@@ -145,6 +145,7 @@ pub(super) const ALL: &[Family] = &[
         &metric::ACCESS_LOG_DROPPED,
         Tell::Process(|metric, facts| metric.count(vec![], facts.meters.lines_dropped.get())),
     ),
+    family(&metric::SPANS, Tell::Process(spans)),
     family(
         &metric::CONNECTIONS_ACCEPTED,
         Tell::Process(|metric, facts| metric.count(vec![], facts.meters.accepted.get())),
@@ -306,6 +307,17 @@ fn alerts_messages(metric: &Metric, facts: &Facts) {
             let labels = vec![label("alert", alert.to_string()), label("result", result)];
             metric.count(labels, count);
         }
+    }
+}
+
+fn spans(metric: &Metric, facts: &Facts) {
+    let meters = &facts.meters;
+    for (result, count) in [
+        ("sent", &meters.spans_sent),
+        ("failed", &meters.spans_failed),
+        ("dropped", &meters.spans_dropped),
+    ] {
+        metric.count(vec![label("result", result)], count.get());
     }
 }
 

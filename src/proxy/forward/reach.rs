@@ -12,10 +12,13 @@ use super::seat::{Seat, Shortage, Standing};
 use crate::access::Why;
 use crate::model::table::{Service, Version};
 use crate::policy::retry::{self, Asked, Failure, Verdict};
+use crate::policy::route;
 use crate::proxy::body::SendBody;
 use crate::proxy::error::Error;
+use crate::proxy::notes;
 use crate::proxy::upstream::{Answer, InFlight, Lease, Patience};
 use crate::proxy::worker::View;
+use crate::trace::Attempt;
 
 /// An exchange that reached an upstream.
 pub(super) struct Reached {
@@ -78,13 +81,15 @@ impl Journey<'_> {
                 record.retried(run.attempts);
             }
             run.attempts += 1;
-            if record.is_logged() {
+            if record.is_noted() {
                 self.note(&seated, chosen, run.attempts);
             }
-            let (failure, stays) = match self
-                .attempt(&service.settings, seated, body, patience)
-                .await
-            {
+            let tried = self.attempt(&service.settings, seated, body, patience);
+            let tried = tried.await;
+            if record.is_noted() {
+                self.note_end(&tried);
+            }
+            let (failure, stays) = match tried {
                 Ok(reached) => {
                     let Some(failure) = self.is_worse(service, &reached, &mut run) else {
                         return Ok(reached);
@@ -108,7 +113,7 @@ impl Journey<'_> {
         }
     }
 
-    /// Tells the access log of an attempt that begins.
+    /// Writes down that an attempt begins.
     fn note(&self, seat: &Seat, chosen: Option<&Arc<Version>>, attempts: u32) {
         let Seat { version, place, .. } = seat;
         let why = match chosen {
@@ -123,6 +128,41 @@ impl Journey<'_> {
             line.why = Some(why);
             line.attempts = attempts;
         });
+        let worker = &self.exchange.worker;
+        self.exchange.state.record.trace(|trace| {
+            let spec = &place.endpoint().spec;
+            let target = &spec.target;
+            let scheme = if target.tls { "https" } else { "http" };
+            let path = match self.path {
+                None => target.path.to_string(),
+                Some(path) => route::join(&target.path, path, self.parts.uri.query()),
+            };
+            trace.begin(Attempt {
+                span: notes::span_id(worker),
+                version: version.name.as_str().into(),
+                endpoint: spec.url.clone(),
+                url: format!("{scheme}://{}{path}", target.authority),
+                server: (target.host.clone(), target.port),
+                begun_us: self.since_us(),
+                ended_us: None,
+                status: None,
+                error: None,
+            });
+        });
+    }
+
+    /// Writes down how it ended.
+    fn note_end(&self, tried: &Result<Reached, Setback>) {
+        self.exchange.state.record.trace(|trace| match tried {
+            Ok(reached) => trace.answered(reached.answer.response.status().as_u16()),
+            Err(setback) => trace.failed(self.since_us(), setback.error.code()),
+        });
+    }
+
+    /// How long ago the request began, in microseconds.
+    fn since_us(&self) -> u64 {
+        let begun_us = self.exchange.state.record.started_us();
+        self.exchange.worker.now_us().saturating_sub(begun_us)
     }
 
     /// Waits, and tells the access log how long.

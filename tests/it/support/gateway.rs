@@ -81,6 +81,7 @@ impl Gateway {
             seed: RandomState::new(),
             // Nobody leases shares here.
             demands: mpsc::channel(1).0,
+            tracer: None,
         };
         let running = bound.start(&table, &links, counters).expect("threads");
         Self {

@@ -60,6 +60,7 @@ pub fn options(redis: &Redis) -> app::Options {
         snapshot: None,
         secrets: super::control::secrets,
         access: None,
+        trace: None,
     }
 }
 
