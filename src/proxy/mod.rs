@@ -45,8 +45,8 @@ use crate::model::table::Table;
 use crate::policy::health::Report;
 use crate::policy::quotas::{Demand, Quotas};
 use crate::stats::{Counter, Meters};
-use framing::Bounds;
 use crate::trace::Tap;
+use framing::Bounds;
 use worker::{Limits, Worker};
 
 pub use proxy_protocol::Versions as ProxyProtocol;

@@ -92,6 +92,9 @@ fn narrow(bucket: usize) -> u16 {
 pub struct Gauge {
     /// When it said so, Unix seconds.
     pub at_s: u64,
+    /// Requests of the last ten seconds that were turned away before a version was chosen.
+    #[serde(default)]
+    pub rejected: u64,
     /// Versions and their requests in flight.
     pub versions: BTreeMap<String, u64>,
     /// Endpoints by URL.
@@ -128,6 +131,7 @@ pub fn merge(gauges: &[Gauge], now_s: u64) -> Gauge {
         .iter()
         .filter(|gauge| gauge.at_s + BELIEVED_S >= now_s);
     for gauge in believed {
+        merged.rejected += gauge.rejected;
         for (version, inflight) in &gauge.versions {
             *merged.versions.entry(version.clone()).or_default() += inflight;
         }
@@ -175,7 +179,7 @@ fn rank(state: &str) -> u8 {
 }
 
 /// Fields of the live hash of a service: `<version>.rps` and so on for each version of the gauge,
-/// with what was counted of it in the last ten seconds.
+/// with what was counted of it in the last ten seconds; and `rejected_rps`, which is of no version.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "requests of ten seconds")]
 pub fn fields(gauge: &Gauge, counted: &BTreeMap<String, Fine>) -> Vec<(String, String)> {
@@ -186,7 +190,8 @@ pub fn fields(gauge: &Gauge, counted: &BTreeMap<String, Fine>) -> Vec<(String, S
         .keys()
         .map(|version| of(version).requests())
         .sum();
-    let mut fields = Vec::new();
+    let rejected = gauge.rejected as f64 / SECONDS as f64;
+    let mut fields = vec![("rejected_rps".to_owned(), decimal(rejected))];
     for (version, inflight) in &gauge.versions {
         let fine = of(version);
         let requests = fine.requests() as f64;
@@ -228,6 +233,7 @@ mod tests {
         let versions = versions.iter();
         Gauge {
             at_s,
+            rejected: 5,
             versions: versions.map(|(name, n)| ((*name).to_owned(), *n)).collect(),
             endpoints: BTreeMap::new(),
         }
@@ -242,6 +248,7 @@ mod tests {
             .map(|(f, v)| (f.as_str(), v.as_str()))
             .collect();
         for (field, expected) in [
+            ("rejected_rps", Some("0.5")),
             ("base.rps", Some("3")),
             ("base.error_rate", Some("0.1")),
             ("base.p50_ms", Some("0.196")),
@@ -255,7 +262,7 @@ mod tests {
         ] {
             assert_eq!(fields.get(field).copied(), expected, "{field}");
         }
-        assert_eq!(fields.len(), 7 + 4);
+        assert_eq!(fields.len(), 1 + 7 + 4);
     }
 
     #[test]
@@ -277,6 +284,7 @@ mod tests {
         let dead = gauge(96, &[("base", 50), ("gone", 1)]);
         let merged = merge(&[one, two, dead], 100);
         assert_eq!(merged.versions, [("base".to_owned(), 7)].into());
+        assert_eq!(merged.rejected, 10);
         let endpoint = &merged.endpoints["http://h/"];
         assert_eq!((endpoint.state.as_str(), endpoint.inflight), ("ejected", 2));
         assert_eq!((endpoint.requests, endpoint.errors), (400, 2));

@@ -3,7 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 
+use super::Sum;
 use super::live::{EndpointGauge, Gauge, SECONDS};
+use crate::model::count::Scalar;
 use crate::model::endpoint::Duty;
 use crate::model::name::ServiceName;
 use crate::model::table::{Endpoint, Service, Table};
@@ -23,14 +25,40 @@ struct Track {
     turns: u64,
     /// When it was last at work.
     active_s: Option<u64>,
+    rejected: Readings<u64>,
     endpoints: HashMap<Box<str>, Past>,
 }
 
-/// Readings of the last seconds of one endpoint, oldest first.
+/// What is known of one endpoint.
 #[derive(Debug, Default)]
 struct Past {
-    readings: VecDeque<(u64, Reading)>,
+    readings: Readings<Reading>,
     ewma_us: Option<f64>,
+}
+
+/// Readings of the last seconds, each with its second, oldest first.
+#[derive(Debug, Default)]
+struct Readings<T>(VecDeque<(u64, T)>);
+
+impl<T: Copy + Default> Readings<T> {
+    /// The newest one.
+    fn last(&self) -> T {
+        self.0.back().map_or_else(T::default, |(_, last)| *last)
+    }
+
+    /// Takes in a new one; what the last ten seconds are counted from.
+    fn turn(&mut self, now: T, now_s: u64) -> T {
+        self.0.push_back((now_s, now));
+        // The newest reading that is old enough.
+        while self.0.get(1).is_some_and(|(at, _)| at + SECONDS <= now_s) {
+            self.0.pop_front();
+        }
+        match self.0.front() {
+            Some((at, base)) if at + SECONDS <= now_s => *base,
+            // Known for less than that.
+            _ => T::default(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,6 +104,9 @@ impl Tracks {
 /// A number that grows with every request, and how many are in flight.
 fn turns_and_inflight(service: &Service) -> (u64, u64) {
     let (mut turns, mut inflight) = (0_u64, 0);
+    for tally in service.live.counts.iter() {
+        turns = turns.wrapping_add(tally.turn());
+    }
     for version in &service.versions {
         for tally in version.counts.iter() {
             turns = turns.wrapping_add(tally.turn());
@@ -87,14 +118,30 @@ fn turns_and_inflight(service: &Service) -> (u64, u64) {
     (turns, inflight)
 }
 
+/// How many requests were turned away so far.
+fn rejected(service: &Service) -> u64 {
+    let which = [
+        Scalar::RejectedAuth,
+        Scalar::RejectedRate,
+        Scalar::RejectedBusy,
+    ];
+    let tallies = service.live.counts.iter().map(|tally| Sum::of(tally));
+    tallies
+        .map(|sum| which.map(|which| sum.scalar(which)).iter().sum::<u64>())
+        .sum()
+}
+
 fn in_flight(endpoint: &Endpoint) -> u64 {
     endpoint.live.inflight.load(Ordering::Relaxed).into()
 }
 
 impl Track {
     fn gauge(&mut self, service: &Service, now_s: u64) -> Gauge {
+        let rejected = rejected(service);
+        let before = self.rejected.turn(rejected, now_s);
         let mut gauge = Gauge {
             at_s: now_s,
+            rejected: rejected.saturating_sub(before),
             ..Gauge::default()
         };
         for version in &service.versions {
@@ -119,11 +166,7 @@ impl Track {
 impl Past {
     fn look(&mut self, endpoint: &Endpoint, now_s: u64) -> EndpointGauge {
         let now = Reading::of(endpoint);
-        let last = self
-            .readings
-            .back()
-            .map_or_else(Reading::default, |(_, last)| *last);
-        let new = now.since(last);
+        let new = now.since(self.readings.last());
         if new.requests > 0 {
             #[expect(clippy::cast_precision_loss, reason = "an average of a second")]
             let mean_us = new.took_us as f64 / new.requests as f64;
@@ -132,21 +175,7 @@ impl Past {
                     .map_or(mean_us, |ewma| ewma + (mean_us - ewma) * EWMA_SHARE),
             );
         }
-        self.readings.push_back((now_s, now));
-        // The newest reading that is old enough is what the last ten seconds are counted from.
-        while self
-            .readings
-            .get(1)
-            .is_some_and(|(at, _)| at + SECONDS <= now_s)
-        {
-            self.readings.pop_front();
-        }
-        let base = match self.readings.front() {
-            Some((at, base)) if at + SECONDS <= now_s => *base,
-            // Known for less than that.
-            _ => Reading::default(),
-        };
-        let window = now.since(base);
+        let window = now.since(self.readings.turn(now, now_s));
         EndpointGauge {
             version: String::new(),
             state: state(endpoint).to_owned(),

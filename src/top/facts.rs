@@ -31,6 +31,8 @@ pub struct Hashes {
 pub struct Service {
     /// Its name.
     pub name: String,
+    /// Requests per second that were turned away before a version was chosen.
+    pub rejected_rps: f64,
     /// Its versions by name.
     pub versions: Vec<Version>,
     /// Endpoints whose version is not known: only their health was read.
@@ -219,6 +221,7 @@ impl Service {
         }
         Self {
             name: name.to_string(),
+            rejected_rps: positive(hashes.live.get("rejected_rps")).unwrap_or_default(),
             versions: versions.into_values().collect(),
             unplaced,
             gateways,
@@ -239,13 +242,16 @@ fn named<'v>(versions: &'v mut BTreeMap<String, Version>, name: &str) -> &'v mut
     })
 }
 
+/// A number that can be a rate or a time.
+fn positive(text: Option<impl AsRef<str>>) -> Option<f64> {
+    let number = text?.as_ref().parse::<f64>().ok();
+    number.filter(|n| n.is_finite() && *n >= 0.0)
+}
+
 impl Version {
     /// Takes one field of the live hash.
     fn take(&mut self, field: &str, text: &str) {
-        let number = text
-            .parse::<f64>()
-            .ok()
-            .filter(|n| n.is_finite() && *n >= 0.0);
+        let number = positive(Some(text));
         match field {
             "rps" => self.rps = number.unwrap_or_default(),
             "error_rate" => self.error_rate = number.unwrap_or_default(),
@@ -356,6 +362,7 @@ pub(super) mod tests {
     pub(in crate::top) fn canary() -> Hashes {
         Hashes {
             live: fields(&[
+                ("rejected_rps", "1.5"),
                 ("base.rps", "90.5"),
                 ("base.error_rate", "0"),
                 ("base.p50_ms", "12.25"),

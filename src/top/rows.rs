@@ -154,9 +154,10 @@ fn about_service(summary: &Summary) -> String {
         broken => format!(", {broken} of them out"),
     };
     format!(
-        "{}{broken}, {} requests/s fail",
+        "{}{broken}, {} requests/s fail, {} are turned away",
         text::counted(summary.endpoints, "endpoint"),
         text::number(summary.failing()),
+        text::number(summary.rejected_rps),
     )
 }
 

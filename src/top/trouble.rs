@@ -74,6 +74,8 @@ pub struct Summary {
     pub rps: f64,
     /// The share of them that failed.
     pub error_rate: f64,
+    /// Requests per second that were turned away.
+    pub rejected_rps: f64,
     /// The largest median of its versions.
     pub p50_ms: Option<f64>,
     /// The largest 99 % of its versions.
@@ -99,6 +101,7 @@ impl Summary {
         let mut summary = Self {
             rps,
             error_rate: if rps > 0.0 { failing / rps } else { 0.0 },
+            rejected_rps: service.rejected_rps,
             p50_ms: worst(|version| version.p50_ms),
             p99_ms: worst(|version| version.p99_ms),
             inflight: service
@@ -258,6 +261,7 @@ mod tests {
         });
         Service {
             name: "a".to_owned(),
+            rejected_rps: 0.0,
             versions: vec![Version {
                 name: "base".to_owned(),
                 rps,

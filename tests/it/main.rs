@@ -22,6 +22,7 @@ mod headers;
 mod health;
 mod holding;
 mod live_changes;
+mod measures;
 mod metrics;
 mod proxy_protocol;
 mod queueing;

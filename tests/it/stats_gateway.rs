@@ -1,12 +1,16 @@
 //! What the gateway says of its requests: each counted once, as what it was.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::support::client::Client;
 use crate::support::eventually;
-use crate::support::load::{Load, get, named, serving};
+use crate::support::load::{Closed, Load, get, named, serving};
 use crate::support::port::Port;
+use crate::support::process::Process;
 use crate::support::redis::Redis;
 use crate::support::site::{Site, await_proof};
 use crate::support::upstream::{Gate, Upstream};
@@ -251,4 +255,68 @@ fn two_gateways_add_up() {
         other.await_answer(&named("a"), |answer| answer.status == 200);
     }
     await_counts(&redis, KEY, 40, &[("status_2xx", 40)]);
+}
+
+/// A gateway that tells its counts once a second, in a process of its own, and where it listens.
+fn doomed(redis: &Redis) -> (Process, SocketAddr) {
+    let process = Process::start_with(redis, "doomed", |command| {
+        command.args(["--stats-interval", "1s"])
+    });
+    let address = eventually("it listens", || {
+        redis.hash("smartlink:gateway:doomed").remove("address")
+    });
+    (process, address.parse().expect("an address"))
+}
+
+#[test]
+fn a_killed_gateway_loses_one_interval_of_counts_at_most() {
+    const CALLERS: u64 = 2;
+    let redis = Redis::start();
+    let (one, _) = serving("one");
+    redis.call(&["HSET", "smartlink:endpoints:a", &one.url("/"), "base"]);
+    let (mut process, address) = doomed(&redis);
+    let answered = Arc::new(AtomicU64::new(0));
+    let load = Load::start_with(address, vec![named("a"), named("a")], Closed::End, {
+        let answered = Arc::clone(&answered);
+        move |answer| {
+            answered.fetch_add(1, Ordering::SeqCst);
+            (answer.status == 200).then_some(()).ok_or(String::new())
+        }
+    });
+    let answered = || answered.load(Ordering::SeqCst);
+    let counted = || count(&redis, KEY, "requests");
+    let more_than =
+        |told: u64| eventually("more is told", || Some(counted()).filter(|now| *now > told));
+    // What was answered when the last counts were seen is among the next ones. Each caller may read
+    // its answer before the gateway takes note of its end.
+    let mut told = more_than(0);
+    for _ in 0..2 {
+        let before = answered();
+        told = more_than(told);
+        // The batch of that moment may have been on its way.
+        told = if told + CALLERS < before {
+            more_than(told)
+        } else {
+            told
+        };
+        assert!(told + CALLERS >= before, "{told} of {before}");
+    }
+    let before = answered();
+    told = more_than(told);
+    process.kill();
+    let tally = load.wait();
+    let left = counted();
+    println!("{} answered, {} counted", answered(), left);
+    assert!(
+        left >= told && left + CALLERS >= before,
+        "{left} of {before}"
+    );
+    let asked = u64::try_from(tally.requests).expect("few");
+    assert!(left <= asked, "{left} of {asked}");
+    // Another one goes on from there.
+    let site = stage(&redis, &one.url("/"), &[]);
+    for _ in 0..5 {
+        assert_eq!(site.ask(&named("a")).status, 200);
+    }
+    await_counts(&redis, KEY, left + 5, &[]);
 }

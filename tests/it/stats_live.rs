@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smartlink::model::table::Service;
-use smartlink::stats::{Attempt, Outcome};
+use smartlink::stats::{Attempt, Outcome, Rejection};
 
 use crate::support::control::{Plane, options};
 use crate::support::eventually;
@@ -54,6 +54,18 @@ fn serve(plane: &Plane, version: usize, status: u16, times_us: impl Iterator<Ite
     }
 }
 
+/// Counts requests that no version was chosen for.
+fn turn_away(plane: &Plane, requests: usize) {
+    let outcome = Outcome {
+        status: 429,
+        rejection: Some(Rejection::Rate),
+        ..Outcome::default()
+    };
+    for _ in 0..requests {
+        plane.control.counters[0].count_service(&service(plane), &outcome);
+    }
+}
+
 fn live(redis: &Redis) -> BTreeMap<String, f64> {
     let hash = redis.hash("smartlink:live:a").into_iter();
     hash.map(|(field, value)| (field, value.parse().expect("plain decimal")))
@@ -77,6 +89,8 @@ fn live_is_made_of_what_all_gateways_counted() {
     serve(&two, 0, 200, (0..900).map(|i| 10_050 + i * 100));
     serve(&two, 1, 200, (0..150).map(|_| 5_000));
     serve(&two, 1, 500, (0..50).map(|_| 5_000));
+    turn_away(&one, 20);
+    turn_away(&two, 20);
     service(&one).versions[0].endpoints[0]
         .live
         .inflight
@@ -100,10 +114,11 @@ fn live_is_made_of_what_all_gateways_counted() {
         ("candidate.p99_ms", 5.0),
         ("candidate.inflight", 0.0),
         ("candidate.share", 0.1),
+        ("rejected_rps", 4.0),
     ] {
         near(&all, field, wanted);
     }
-    assert_eq!(all.len(), 14, "{all:?}");
+    assert_eq!(all.len(), 15, "{all:?}");
     let candidate = eventually("its endpoint is in it", || {
         let endpoints = redis.hash("smartlink:live:a:endpoints");
         let entry = endpoints.get("http://127.0.0.1:2/")?;
