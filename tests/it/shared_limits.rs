@@ -1,12 +1,15 @@
 //! `rate_scope shared`: what gateways let in together, and what they do without Redis or without each
 //! other.
 
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::support::load::{self, Caller};
+use super::support::port::Port;
 use super::support::redis::Redis;
 use super::support::site::{self, Site};
 use super::support::upstream::Upstream;
@@ -21,14 +24,14 @@ struct Flood {
 }
 
 impl Flood {
-    fn start(sites: &[&Site], lines: &str) -> Self {
+    fn start(gateways: &[SocketAddr], lines: &str) -> Self {
         let (stop, fine): (Arc<AtomicBool>, Arc<AtomicUsize>) = Default::default();
         let body = r#"{"server_name": "s"}"#;
         let request = format!(
             "POST /ai_server/ HTTP/1.1\r\nhost: h\r\n{lines}content-length: {}\r\n\r\n{body}",
             body.len()
         );
-        let callers = sites.iter().flat_map(|site| [site.address; 2]);
+        let callers = gateways.iter().flat_map(|address| [*address; 2]);
         let slowest = callers.map(|address| {
             let (stop, fine, request) = (Arc::clone(&stop), Arc::clone(&fine), request.clone());
             std::thread::spawn(move || {
@@ -36,7 +39,11 @@ impl Flood {
                 let mut slowest = Duration::ZERO;
                 while !stop.load(Ordering::Relaxed) {
                     let begin = Instant::now();
-                    match caller.ask(request.as_bytes()).expect("an answer").status {
+                    // A gateway that was killed answers nobody.
+                    let Ok(answer) = caller.ask(request.as_bytes()) else {
+                        break;
+                    };
+                    match answer.status {
                         200 => drop(fine.fetch_add(1, Ordering::Relaxed)),
                         429 => std::thread::sleep(Duration::from_millis(2)),
                         other => panic!("{other}"),
@@ -121,7 +128,7 @@ fn two_gateways_let_in_together_what_one_would() {
     let redis = redis(&upstream, "rate 100/s burst 10");
     let (one, two) = (site(&redis, "one"), site(&redis, "two"));
     await_fleet(&redis, 2);
-    let flood = Flood::start(&[&one, &two], "");
+    let flood = Flood::start(&[one.address, two.address], "");
     eventually("they were busy for a while", || {
         (flood.fine() >= 600).then_some(())
     });
@@ -136,8 +143,8 @@ fn a_gateway_that_gets_all_requests_gets_all_of_the_quota_also_by_key() {
     let redis = redis(&upstream, "rate 60/s burst 6 rate_by header:x-user");
     let (one, two) = (site(&redis, "one"), site(&redis, "two"));
     await_fleet(&redis, 2);
-    let flood = Flood::start(&[&one], "x-user: ann\r\n");
-    let other = Flood::start(&[&two], "x-user: joe\r\n");
+    let flood = Flood::start(&[one.address], "x-user: ann\r\n");
+    let other = Flood::start(&[two.address], "x-user: joe\r\n");
     for flood in [&flood, &other] {
         eventually("it was busy for a while", || {
             (flood.fine() >= 300).then_some(())
@@ -152,25 +159,62 @@ fn a_gateway_that_gets_all_requests_gets_all_of_the_quota_also_by_key() {
     }
 }
 
+/// A gateway in a process of its own, killed when dropped.
+struct Process {
+    child: Child,
+    port: Port,
+}
+
+impl Process {
+    fn start(redis: &Redis, name: &str) -> Self {
+        let port = Port::reserve();
+        let listen = port.address().to_string();
+        let child = Command::new(env!("CARGO_BIN_EXE_smartlink"))
+            .args(["serve", "--listen", &listen, "--admin", "off"])
+            .args(["--redis", &redis.url(), "--instance", name])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("smartlink starts");
+        let process = Self { child, port };
+        eventually("it serves", || {
+            let mut caller = Caller::connect(process.port.address()).ok()?;
+            let answer = caller.ask(&load::named("s")).ok()?;
+            matches!(answer.status, 200 | 429).then_some(())
+        });
+        process
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
 #[test]
-fn a_gateway_that_is_gone_leaves_its_share_to_the_others() {
+fn a_gateway_that_is_killed_leaves_its_share_to_the_others() {
     let upstream = Upstream::saying("ok");
     let redis = redis(&upstream, "rate 100/s burst 10");
     let one = site(&redis, "one");
-    // What a gateway leaves that was killed: its lease, which nobody gives back.
-    let time = redis.run("TIME").texts();
-    let now_s: u64 = time
-        .first()
-        .and_then(|text| text.parse().ok())
-        .expect("a time");
-    let lease = format!("9999999 1048576 {}", (now_s + 3) * 1_000);
-    redis.call(&["HSET", "smartlink:internal:quota:s", "gone", &lease]);
-    let flood = Flood::start(&[&one], "");
-    eventually("it has all", || {
+    let killed = Process::start(&redis, "two");
+    await_fleet(&redis, 2);
+    let share = |name: &str| {
         let shares = redis.hash("smartlink:internal:quota:s");
-        let share = shares.iter().find(|(who, _)| who.ends_with(":one"))?.1;
-        (share.split(' ').nth(1)? == "1048576").then_some(())
+        let share = shares.iter().find(|(who, _)| who.ends_with(name))?.1;
+        share.split(' ').nth(1)?.parse::<u64>().ok()
+    };
+    let other = Flood::start(&[killed.port.address()], "");
+    let flood = Flood::start(&[one.address], "");
+    eventually("both have a share", || {
+        let shares = share(":one").zip(share(":two"))?;
+        (shares.0 > 100_000 && shares.1 > 100_000).then_some(())
     });
+    drop(killed);
+    other.end();
+    eventually("one has all", || (share(":one")? == 1 << 20).then_some(()));
     let (before, at) = (flood.fine(), Instant::now());
     eventually("it goes on", || {
         (flood.fine() >= before + 200).then_some(())
@@ -187,7 +231,7 @@ fn without_redis_each_gateway_holds_its_part_and_nobody_waits() {
         let mut redis = redis(&upstream, "rate 100/s burst 10");
         let (one, two) = (site(&redis, "one"), site(&redis, "two"));
         await_fleet(&redis, 2);
-        let flood = Flood::start(&[&one], "");
+        let flood = Flood::start(&[one.address], "");
         eventually("it is busy", || (flood.fine() >= 50).then_some(()));
         if kill {
             redis.kill();

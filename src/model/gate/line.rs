@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use super::Way;
 use crate::model::hash::NumberHasher;
 
 /// The part of the time that a slot is held, on average, for which it is kept for who comes back.
@@ -47,6 +48,22 @@ struct Caller<W> {
     returns: bool,
 }
 
+/// A moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At {
+    /// In microseconds.
+    pub(super) now_us: u64,
+    /// How long slots are held, on average, in microseconds.
+    pub(super) pace_us: u64,
+}
+
+impl At {
+    /// For how long a slot is kept.
+    fn breath_us(self) -> u64 {
+        (self.pace_us / BREATH_PART).min(BREATH_MAX_US)
+    }
+}
+
 impl<W> Default for Line<W> {
     fn default() -> Self {
         Self {
@@ -58,11 +75,6 @@ impl<W> Default for Line<W> {
             clock: 0,
         }
     }
-}
-
-/// For how long a slot is kept where it is held for so long on average, in microseconds.
-fn breath_us(pace_us: u64) -> u64 {
-    (pace_us / BREATH_PART).min(BREATH_MAX_US)
 }
 
 impl<W> Line<W> {
@@ -80,11 +92,11 @@ impl<W> Line<W> {
     }
 
     /// A request of this caller comes: remembers whether it came back soon.
-    pub(super) fn came(&mut self, caller: u64, now_us: u64, pace_us: u64) {
+    pub(super) fn came(&mut self, caller: u64, at: At) {
         if let Some(own) = self.callers.get_mut(&caller)
             && own.left_us > 0
         {
-            own.returns = now_us.saturating_sub(own.left_us) <= breath_us(pace_us);
+            own.returns = at.now_us.saturating_sub(own.left_us) <= at.breath_us();
             own.left_us = 0;
         }
     }
@@ -151,32 +163,24 @@ impl<W> Line<W> {
         });
     }
 
-    /// A slot of this caller got free, one that was `given` here or not. Where it is to be kept, says
-    /// until when.
-    pub(super) fn freed(
-        &mut self,
-        caller: u64,
-        given: bool,
-        limit: u32,
-        now_us: u64,
-        pace_us: u64,
-    ) -> Option<u64> {
+    /// A slot of this caller got free. Where it is to be kept, says until when.
+    pub(super) fn freed(&mut self, caller: u64, way: Way, limit: u32, at: At) -> Option<u64> {
         let active = self.active().max(1);
         let fair = |held: u32| u64::from(held) * active as u64 <= u64::from(limit);
         let (waits, turn) = (self.waiting > 0, self.tick());
         let keeps = self.change(caller, |own| {
-            if !given {
+            if way == Way::AtOnce {
                 // It was served before there was a line.
                 own.served = turn;
             }
             let held = own.held;
-            own.held -= u32::from(given).min(held);
-            own.left_us = now_us;
+            own.held -= u32::from(way == Way::InLine).min(held);
+            own.left_us = at.now_us;
             waits && own.queue.is_empty() && own.returns && fair(held.max(1))
         });
         self.forget();
-        let until_us = now_us + breath_us(pace_us);
-        (keeps && until_us > now_us).then(|| {
+        let until_us = at.now_us + at.breath_us();
+        (keeps && until_us > at.now_us).then(|| {
             self.kept.push((caller, until_us));
             until_us
         })
@@ -327,31 +331,47 @@ mod tests {
 
     #[test]
     fn a_slot_is_kept_only_for_who_comes_back_and_only_for_a_breath() {
-        let (mut line, pace) = (Line::default(), 8_000);
+        let mut line = Line::default();
+        let at = |now_us| At {
+            now_us,
+            pace_us: 8_000,
+        };
         line.push(1, "a");
         line.gave(2);
-        assert_eq!(line.freed(2, true, 4, 10_000, pace), None, "never seen");
-        line.came(2, 10_500, pace);
+        assert_eq!(
+            line.freed(2, Way::InLine, 4, at(10_000)),
+            None,
+            "never seen"
+        );
+        line.came(2, at(10_500));
         line.gave(2);
-        assert_eq!(line.freed(2, true, 4, 20_000, pace), Some(21_000));
+        assert_eq!(line.freed(2, Way::InLine, 4, at(20_000)), Some(21_000));
         assert_eq!((line.kept_from(1), line.kept_from(2)), (1, 0));
         assert_eq!(line.expire(20_999), Some(21_000));
         assert_eq!(line.expire(21_000), None);
         line.gave(2);
-        assert_eq!(line.freed(2, true, 4, 30_000, pace), None, "in vain before");
+        assert_eq!(
+            line.freed(2, Way::InLine, 4, at(30_000)),
+            None,
+            "in vain before"
+        );
     }
 
     #[test]
     fn a_slot_is_not_kept_for_who_holds_more_than_its_share() {
-        let (mut line, pace) = (Line::default(), 8_000);
+        let mut line = Line::default();
+        let at = |now_us| At {
+            now_us,
+            pace_us: 8_000,
+        };
         line.push(1, "a");
         for _ in 0..3 {
             line.gave(2);
         }
-        line.freed(2, true, 4, 10_000, pace);
-        line.came(2, 10_100, pace);
+        line.freed(2, Way::InLine, 4, at(10_000));
+        line.came(2, at(10_100));
         line.gave(2);
-        assert_eq!(line.freed(2, true, 4, 20_000, pace), None);
+        assert_eq!(line.freed(2, Way::InLine, 4, at(20_000)), None);
     }
 
     #[test]
@@ -359,7 +379,11 @@ mod tests {
         let mut line: Line<()> = Line::default();
         for caller in 0..10_000 {
             line.gave(caller);
-            line.freed(caller, true, 4, 1, 8);
+            let at = At {
+                now_us: 1,
+                pace_us: 8,
+            };
+            line.freed(caller, Way::InLine, 4, at);
         }
         assert!(
             line.callers.len() <= REMEMBERED + 1,

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
-use line::Line;
+use line::{At, Line};
 
 /// How fast the average of how long slots are held follows: by this part.
 const PACE_PART: u64 = 8;
@@ -55,6 +55,15 @@ pub enum Stand {
     Has,
     /// Others have a better right to wait.
     Out,
+}
+
+/// How a slot was got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// At once, while nobody waited: the line does not know of it.
+    AtOnce,
+    /// From the line.
+    InLine,
 }
 
 /// What became of the wish to stand in line.
@@ -156,7 +165,7 @@ impl Gate {
         let mut line = self.lock();
         self.waiting.fetch_add(1, Ordering::SeqCst);
         line.expire(now_us);
-        line.came(caller, now_us, pace_us);
+        line.came(caller, At { now_us, pace_us });
         let first = line.len() == 0 || line.is_kept_for(caller);
         let joined = if first && self.take(limit) {
             line.gave(caller);
@@ -204,7 +213,8 @@ impl Gate {
         } else if turn.stand() == Stand::Has {
             self.running.fetch_sub(1, Ordering::SeqCst);
             let limit = self.limit.load(Ordering::Relaxed);
-            line.freed(turn.caller, true, limit, now_us, 0);
+            let at = At { now_us, pace_us: 0 };
+            line.freed(turn.caller, Way::InLine, limit, at);
         }
         self.give(&mut line, now_us);
     }
@@ -214,15 +224,14 @@ impl Gate {
         self.give(&mut self.lock(), now_us);
     }
 
-    /// Gives a slot back that was held for so long by this caller; it was `given` in line, or taken
-    /// at once.
-    pub fn release(&self, caller: u64, given: bool, held_us: u64, now_us: u64) {
+    /// Gives a slot back that was held for so long by this caller.
+    pub fn release(&self, caller: u64, way: Way, held_us: u64, now_us: u64) {
         self.running.fetch_sub(1, Ordering::SeqCst);
         let pace_us = self.follow(held_us);
-        if given || self.waiting.load(Ordering::SeqCst) > 0 {
+        if way == Way::InLine || self.waiting.load(Ordering::SeqCst) > 0 {
             let mut line = self.lock();
             let limit = self.limit.load(Ordering::Relaxed);
-            line.freed(caller, given, limit, now_us, pace_us);
+            line.freed(caller, way, limit, At { now_us, pace_us });
             self.give(&mut line, now_us);
         }
     }

@@ -35,10 +35,15 @@ fn slots_are_exact_and_the_next_in_line_gets_what_is_freed() {
         "there is one more"
     );
     assert_eq!((first.stand(), second.stand()), (Stand::Has, Stand::Waits));
-    gate.release(9, false, 100, 30);
+    gate.release(9, Way::AtOnce, 100, 30);
     assert_eq!(second.stand(), Stand::Has);
     for caller in [9, 1, 2] {
-        gate.release(caller, caller != 9, 100, 40);
+        let way = if caller == 9 {
+            Way::AtOnce
+        } else {
+            Way::InLine
+        };
+        gate.release(caller, way, 100, 40);
     }
     assert_eq!((gate.running(), gate.waiting()), (0, 0));
 }
@@ -51,7 +56,7 @@ fn who_leaves_the_line_loses_no_slot() {
     let late = waits(gate.join(wish(1, 11)));
     let last = waits(gate.join(wish(1, 12)));
     gate.leave(&gone, 20);
-    gate.release(9, false, 100, 30);
+    gate.release(9, Way::AtOnce, 100, 30);
     assert_eq!(late.stand(), Stand::Has);
     // It left at the very moment that it got its slot.
     gate.leave(&late, 40);
@@ -64,7 +69,7 @@ fn who_leaves_the_line_loses_no_slot() {
 fn who_would_wait_too_long_is_told_at_once() {
     let gate = Gate::default();
     assert!(gate.enter(2) && gate.enter(2));
-    gate.release(9, false, 1_000_000, 0);
+    gate.release(9, Way::AtOnce, 1_000_000, 0);
     assert!(gate.enter(2));
     let hurried = Wish {
         patience_us: 400_000,
@@ -101,7 +106,7 @@ fn a_full_line_takes_a_trickle_and_no_more_of_a_flood() {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Comes(u64, usize),
-    Ends(u64, usize, bool, u64),
+    Ends(u64, usize, Way, u64),
     Looks,
 }
 
@@ -133,25 +138,25 @@ fn simulate(
         if now_us > span_us {
             break;
         }
-        let mut begin = |caller, client, given, steps: &mut BinaryHeap<_>| {
-            let end = Step::Ends(caller, client, given, now_us);
+        let mut begin = |caller, client, way, steps: &mut BinaryHeap<_>| {
+            let end = Step::Ends(caller, client, way, now_us);
             steps.push(Reverse((now_us + length(), end)));
         };
         match step {
             Step::Comes(caller, client) => {
                 if gate.enter(slots) {
-                    begin(caller, client, false, &mut steps);
+                    begin(caller, client, Way::AtOnce, &mut steps);
                 } else {
                     match gate.join(wish(caller, now_us)) {
-                        Joined::Slot => begin(caller, client, true, &mut steps),
+                        Joined::Slot => begin(caller, client, Way::InLine, &mut steps),
                         Joined::Waits(turn) => waiting.push((caller, client, turn)),
                         other => panic!("{other:?}"),
                     }
                 }
             }
-            Step::Ends(caller, client, given, since_us) => {
+            Step::Ends(caller, client, way, since_us) => {
                 done[client] += 1;
-                gate.release(caller, given, now_us - since_us, now_us);
+                gate.release(caller, way, now_us - since_us, now_us);
                 steps.push(Reverse((now_us + gap_us, Step::Comes(caller, client))));
             }
             Step::Looks => gate.look(now_us),
@@ -159,7 +164,7 @@ fn simulate(
         assert!(gate.running() <= slots);
         waiting.retain(|(caller, client, turn)| {
             if turn.stand() == Stand::Has {
-                begin(*caller, *client, true, &mut steps);
+                begin(*caller, *client, Way::InLine, &mut steps);
                 return false;
             }
             let look_us = turn.look_us.swap(u64::MAX, Ordering::Relaxed);
@@ -205,9 +210,9 @@ fn threads_never_hold_more_than_there_is_and_lose_nothing() {
             let gate = &gate;
             scope.spawn(move || {
                 for turn in 0..2_000 {
-                    let mut given = false;
+                    let mut way = Way::AtOnce;
                     if !gate.enter(SLOTS) {
-                        given = true;
+                        way = Way::InLine;
                         match gate.join(wish(thread, turn)) {
                             Joined::Slot => {}
                             Joined::Waits(turn) => {
@@ -224,7 +229,7 @@ fn threads_never_hold_more_than_there_is_and_lose_nothing() {
                         }
                     }
                     assert!(gate.running() <= SLOTS);
-                    gate.release(thread, given, 1, turn);
+                    gate.release(thread, way, 1, turn);
                 }
             });
         }

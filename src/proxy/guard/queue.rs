@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Caller, rate};
-use crate::model::gate::{Joined, Stand, Turn, Wish};
+use crate::model::gate::{Joined, Stand, Turn, Way, Wish};
 use crate::model::live::ServiceLive;
 use crate::model::table::Service;
 use crate::proxy::error::Error;
@@ -33,8 +33,7 @@ struct Slot {
     live: Arc<ServiceLive>,
     worker: Rc<Worker>,
     caller: u64,
-    /// It was given in line.
-    given: bool,
+    way: Way,
     since_us: u64,
 }
 
@@ -43,7 +42,7 @@ impl Drop for Slot {
         let now_us = self.worker.now_us();
         let held_us = now_us.saturating_sub(self.since_us);
         let gate = &self.live.gate;
-        gate.release(self.caller, self.given, held_us, now_us);
+        gate.release(self.caller, self.way, held_us, now_us);
     }
 }
 
@@ -99,8 +98,9 @@ pub(super) async fn enter(
     }
     let mut newer = None;
     if let Some(limit) = limit {
-        let given = !service.live.gate.enter(limit);
-        if given {
+        let mut way = Way::AtOnce;
+        if !service.live.gate.enter(limit) {
+            way = Way::InLine;
             // Boxed: most requests never wait.
             newer = Box::pin(wait(exchange, service, number)).await?;
         }
@@ -108,7 +108,7 @@ pub(super) async fn enter(
             live: Arc::clone(&service.live),
             worker: Rc::clone(worker),
             caller: number,
-            given,
+            way,
             since_us: worker.now_us(),
         });
     }
