@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::access;
 use crate::admin::{self, Admin};
 use crate::control::alerter::{self, Alerter, Secrets};
+use crate::control::issuers::Issuers;
 use crate::control::live::Live;
 use crate::control::outbox::Outbox;
 use crate::control::prober::{self, Board, Prober, Publisher};
@@ -23,12 +24,13 @@ use crate::control::quotas::Leases;
 use crate::control::recorder::{self, Recorder};
 use crate::control::status::Status;
 use crate::control::watcher::{self, NameHeld, Shared, Watcher};
+use crate::inquiry::Office;
 use crate::model::table::Table;
 use crate::policy::quotas::Demand;
 use crate::stats::{self, Collector, Counter, Meters};
 use crate::store::{self, Ledger, Store};
 use crate::trace;
-use crate::{proxy, telemetry};
+use crate::{inquiry, proxy, telemetry};
 
 /// Findings about endpoints on their way to the control plane. What does not fit is found again by
 /// the prober's own look around.
@@ -240,6 +242,7 @@ impl Control {
         };
         let (reports, reported) = mpsc::channel(REPORTS_MAX);
         let (demands, demanded) = mpsc::channel(DEMANDS_MAX);
+        let (issuers, office) = inquiry::desk();
         let links = proxy::Links {
             epoch,
             reports,
@@ -249,6 +252,7 @@ impl Control {
             seed: RandomState::new(),
             demands,
             tracer: None,
+            issuers,
         };
         let prober = prober::Options {
             epoch,
@@ -260,6 +264,7 @@ impl Control {
             collector,
             demanded,
             epoch,
+            office,
         };
         let (stop, stopped) = oneshot::channel();
         let (started, start) = oneshot::channel();
@@ -303,6 +308,7 @@ struct Work {
     demanded: mpsc::Receiver<Demand>,
     /// What all moments are counted from.
     epoch: Instant,
+    office: Office,
 }
 
 fn run_control(
@@ -376,17 +382,20 @@ async fn begin(
         readers,
     );
     let live = Live::new(Arc::clone(&ledger), Arc::clone(&shared.table));
+    let secrets = options.secrets;
     let alerts = alerter::Options {
         instance: options.watcher.instance.clone(),
         place: options.store.shown(),
-        secrets: options.secrets,
+        secrets,
     };
     let alerter = Alerter::new(store.clone(), ledger, alerts, &shared);
     let quotas = Arc::clone(&shared.quotas);
     let leases = Leases::new(store.clone(), quotas, work.demanded, work.epoch);
+    let issuers = Issuers::new(&shared, work.office, secrets);
     let mut watcher = Watcher::new(store, events, options.watcher, shared);
     watcher.start().await?;
     tokio::task::spawn_local(work.prober.run());
+    tokio::task::spawn_local(issuers.run());
     tokio::spawn(leases.run());
     tokio::spawn(publisher.run());
     tokio::spawn(live.run());

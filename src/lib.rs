@@ -7,6 +7,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod control;
+pub mod inquiry;
 pub mod judge;
 pub mod model;
 pub mod policy;

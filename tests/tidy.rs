@@ -28,6 +28,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("top", &["model", "stats"]),
     ("store", &["model", "policy", "stats"]),
     ("transport", &["model"]),
+    ("inquiry", &["model", "policy"]),
     (
         "control",
         &[
@@ -39,6 +40,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "store",
             "telemetry",
             "transport",
+            "inquiry",
         ],
     ),
     (
@@ -50,6 +52,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "stats",
             "telemetry",
             "transport",
+            "inquiry",
             "access",
             "trace",
         ],
@@ -61,6 +64,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "inquiry",
             "access",
             "model",
             "policy",

@@ -37,7 +37,7 @@ pub enum Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Why {
-    /// The route pins it.
+    /// The route pins it, or the caller chose it.
     Chosen,
     /// Its caller stays there.
     Sticky,

@@ -6,6 +6,7 @@ mod dev;
 mod forget_vanished;
 mod serve;
 mod signal;
+mod token;
 mod top;
 
 use std::ffi::OsString;
@@ -40,6 +41,8 @@ enum Error {
     Terminal(#[source] io::Error),
     #[error("standard output is no terminal: --once prints one picture")]
     NoTerminal,
+    #[error("the system has no random numbers: {0}")]
+    Random(String),
     #[error("cannot set up the log")]
     Log(#[source] telemetry::Error),
     #[error("cannot take the inherited sockets")]
@@ -79,6 +82,7 @@ fn run_verb(verb: Verb) -> Result<ExitCode, Error> {
         Verb::Check(check) => check::run(&check),
         Verb::Dev(dev) => dev::run(&dev),
         Verb::Top(top) => top::run(&top),
+        Verb::Token(token) => token::run(&token),
         Verb::ForgetVanished(forget) => forget_vanished::run(&forget),
         Verb::Demo(demo) => demo::run(&demo),
     }

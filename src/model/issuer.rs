@@ -32,6 +32,8 @@ pub struct Issuer {
 pub enum Proof {
     /// The keys published at this URL.
     Jwks(Target),
+    /// The keys published where the document at this URL says (OpenID Connect Discovery).
+    Discovery(Target),
     /// The public key in this PEM file.
     PublicKeyFile(Box<str>),
     /// The shared secret in this environment variable.
@@ -73,7 +75,8 @@ impl Algorithm {
     }
 }
 
-const ALGORITHMS: &[(&str, Algorithm)] = &[
+/// The algorithms by the names that settings and tokens give them.
+pub const ALGORITHMS: &[(&str, Algorithm)] = &[
     ("HS256", Algorithm::HS256),
     ("HS384", Algorithm::HS384),
     ("HS512", Algorithm::HS512),
@@ -100,8 +103,8 @@ const PROOFS: [&str; 4] = [
 #[must_use]
 pub fn decode(key: &str, fields: &Fields) -> Decoded<Issuer> {
     let mut decoder = Decoder::new(key, fields);
-    let proof = take_proof(&mut decoder);
     let issuer = decoder.take("issuer", value::text);
+    let proof = take_proof(&mut decoder, issuer.as_deref());
     let audience = decoder.take("audience", list(value::text));
     let algorithms = take_algorithms(&mut decoder);
     if !decoder.has("introspection_url") {
@@ -126,15 +129,24 @@ pub fn decode(key: &str, fields: &Fields) -> Decoded<Issuer> {
     decoder.finish(issuer)
 }
 
-fn take_proof(decoder: &mut Decoder<'_>) -> Option<Proof> {
+fn take_proof(decoder: &mut Decoder<'_>, issuer: Option<&str>) -> Option<Proof> {
     let jwks = decoder.take_secret("jwks_url", safe_url);
     let file = decoder.take("public_key_file", value::file);
     let secret = decoder.take_secret("secret_env", value::env_name);
     let introspection = decoder.take_secret("introspection_url", safe_url);
     let client_id = decoder.take("client_id", value::text);
     let client_secret_env = decoder.take_secret("client_secret_env", value::env_name);
-    match PROOFS.iter().filter(|field| decoder.has(field)).count() {
-        0 => decoder.mistake(None, format!("want one of {}", PROOFS.join(", "))),
+    let proofs = PROOFS.iter().filter(|field| decoder.has(field)).count();
+    let discovery = issuer.filter(|_| proofs == 0).and_then(discovery);
+    match proofs {
+        0 if discovery.is_none() => decoder.mistake(
+            None,
+            format!(
+                "want one of {}, or an https URL as issuer that tells the first",
+                PROOFS.join(", ")
+            ),
+        ),
+        0 => {}
         1 => {}
         _ => decoder.mistake(None, format!("want only one of {}", PROOFS.join(", "))),
     }
@@ -152,6 +164,14 @@ fn take_proof(decoder: &mut Decoder<'_>) -> Option<Proof> {
         .or(file.map(Proof::PublicKeyFile))
         .or(secret.map(Proof::SecretEnv))
         .or(introspection)
+        .or(discovery.map(Proof::Discovery))
+}
+
+/// Where an issuer that is a URL tells where its keys are (OpenID Connect Discovery 1.0, section 4).
+fn discovery(issuer: &str) -> Option<Target> {
+    let bare = issuer.strip_suffix('/').unwrap_or(issuer);
+    let document = format!("{bare}/.well-known/openid-configuration");
+    safe_url(&document).ok().filter(|_| !bare.contains('?'))
 }
 
 /// A shared secret and a public key never fit the same algorithm; taking one for the other is how
@@ -168,9 +188,9 @@ fn take_algorithms(decoder: &mut Decoder<'_>) -> Vec<Algorithm> {
             "want HS256, HS384 or HS512 with secret_env",
         );
     }
-    if ["jwks_url", "public_key_file"]
+    if ["secret_env", "introspection_url"]
         .iter()
-        .any(|field| decoder.has(field))
+        .all(|field| !decoder.has(field))
         && !symmetric.is_empty()
     {
         decoder.mistake(Some("algorithms"), "want no HS algorithm with public keys");

@@ -13,6 +13,7 @@ use super::alert::Alert;
 use super::count::{Cells, Tally};
 use super::endpoint::EndpointSpec;
 use super::hash::TextHasher;
+use super::issuer::Issuer;
 use super::live::{Crowd, Live, ServiceLive};
 use super::name::{Name, ServiceName, VersionName};
 use super::path;
@@ -37,6 +38,8 @@ pub struct Table {
     pub routes: Arc<RouteIndex>,
     /// Who is told when something is wrong, by id.
     pub alerts: Arc<Alerts>,
+    /// Issuers of JSON Web Tokens, by id.
+    pub issuers: Arc<Issuers>,
     /// Tokens by their hashes.
     pub tokens: Tokens,
     /// The settings of `defaults`, for requests before their service is known.
@@ -56,6 +59,7 @@ impl Default for Table {
             services: Services::default(),
             routes: Arc::default(),
             alerts: Arc::default(),
+            issuers: Arc::default(),
             tokens: Tokens::default(),
             defaults: Arc::new(Effective::merge(
                 &super::settings::Settings::default(),
@@ -69,6 +73,9 @@ impl Default for Table {
 
 /// Alerts by id.
 pub type Alerts = BTreeMap<Name, Arc<Alert>>;
+
+/// Issuers by id.
+pub type Issuers = BTreeMap<Name, Arc<Issuer>>;
 
 /// One service, ready to be asked.
 #[derive(Debug)]

@@ -20,6 +20,8 @@ pub struct Facts<'r> {
     pub query: Option<&'r str>,
     /// The client, see `policy::client`.
     pub client: IpAddr,
+    /// Who asks, where a good credential says so: `Credential::id`.
+    pub caller: Option<u128>,
     /// The JSON body of the named entry as far as it is here, at least its first 64 KiB; empty for
     /// routed requests.
     pub body: &'r [Bytes],
@@ -38,8 +40,8 @@ pub fn key<'r>(source: &KeySource, facts: &Facts<'r>) -> Option<Cow<'r, [u8]>> {
         KeySource::Query(name) => query(facts.query?, name),
         KeySource::Json(pointer) => json(facts.body, pointer),
         KeySource::Ip => Some(Cow::Owned(facts.client.to_string().into_bytes())),
-        // No credential is checked yet, and one that was not is anybody's to write.
-        KeySource::Token => None,
+        // Of a credential that was not checked nothing is a key: it is anybody's to write.
+        KeySource::Token => (facts.caller).map(|id| Cow::Owned(id.to_be_bytes().to_vec())),
     };
     key.filter(|key| !key.is_empty())
 }
@@ -114,6 +116,7 @@ mod tests {
             headers: &headers,
             query: Some(query),
             client: "192.0.2.7".parse().expect("an address"),
+            caller: None,
             body: &body,
         };
         let source = key_source(source).expect("a source");
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_its_text_and_a_token_is_not_checked_yet() {
+    fn an_address_is_its_text_and_a_token_that_was_not_checked_is_none() {
         assert_eq!(find("ip", &[], "", &[]).as_deref(), Some("192.0.2.7"));
         assert_eq!(
             find("token", &[("authorization", "Bearer a")], "", &[]),

@@ -9,6 +9,7 @@ pub mod client;
 pub mod forwarded;
 pub mod gcra;
 pub mod health;
+pub mod jwt;
 pub mod key;
 pub mod quotas;
 pub mod retry;

@@ -6,17 +6,27 @@ use super::sticky;
 use crate::model::table::{Service, Version};
 
 /// The version for a request; `None` where a pinned one does not exist or none takes requests.
-/// `point` is where a sticky caller stands (see `sticky::point`): such a request draws no ticket.
+/// `asked` is the caller's wish, where that caller may choose; `point` is where a sticky caller stands (see `sticky::point`): such a request draws no ticket.
 #[must_use]
 pub fn choose<'s>(
     service: &'s Service,
     pinned: Option<&str>,
+    asked: Option<&str>,
     point: Option<u64>,
 ) -> Option<&'s Arc<Version>> {
-    match (pinned, point) {
-        (Some(name), _) => named(service, name),
-        (None, Some(point)) => sticky::choose(service, point),
-        (None, None) => service.versions.get(service.split.as_ref()?.draw()),
+    if let Some(name) = pinned {
+        return named(service, name);
+    }
+    if let Some(name) = asked {
+        let there = named(service, name);
+        // One that is not there is one without an endpoint that is up.
+        if there.is_some() || !service.settings.spill {
+            return there;
+        }
+    }
+    match point {
+        Some(point) => sticky::choose(service, point),
+        None => service.versions.get(service.split.as_ref()?.draw()),
     }
 }
 

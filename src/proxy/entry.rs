@@ -48,7 +48,7 @@ pub(super) async fn serve(
     // The room that a whole body takes of the entry's buffer is held until its answer begins.
     let (name, mut body, mut held) = read(exchange, body).await?;
     let found = exchange.table.services.get(&name);
-    let (service, caller) = guard::admit(exchange, parts, found, &name)?;
+    let (service, caller) = guard::admit(exchange, parts, found, &name).await?;
     let bound = service.settings.max_body;
     let (seen, announced) = body.length();
     if announced > bound {
@@ -57,7 +57,7 @@ pub(super) async fn serve(
     exchange.state.record.took(seen);
     let newer = guard::enter(exchange, service, &caller, parts, body.here()).await?;
     let service = guard::current(newer.as_ref(), service);
-    let keys = Keys::of(exchange, service, parts, body.here());
+    let keys = Keys::of(service, (parts, &caller), body.here());
     let body = match body {
         Body::Whole(bytes) => SendBody::Full(bytes),
         Body::Begun(begun) => SendBody::Stream(Box::new(Stream {

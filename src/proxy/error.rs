@@ -24,6 +24,8 @@ pub(super) enum Error {
     InvalidInput(&'static str),
     /// No credential, or none that is good.
     Unauthenticated(Lack),
+    /// Whether the credential is good is not to be found out now.
+    IssuerAway,
     /// This caller may not ask for this name.
     Forbidden(&'static str),
     /// No such service, or it is not enabled.
@@ -104,6 +106,11 @@ impl Error {
                     Lack::Good => "Unauthenticated: the credential is not good",
                 }
                 .to_owned(),
+            ),
+            Self::IssuerAway => (
+                503,
+                "overloaded",
+                "Overloaded: the issuer of the credential does not answer".to_owned(),
             ),
             Self::Forbidden(why) => (403, "forbidden", format!("Forbidden: {why}")),
             Self::BadRequest(why) => (400, "bad_request", format!("Bad Request: {why}")),

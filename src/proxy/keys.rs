@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::request::Parts;
 
-use super::handler::Exchange;
+use super::guard::Caller;
 use crate::model::hash;
 use crate::model::settings::{Balance, KeySource};
 use crate::model::table::Service;
@@ -22,9 +22,8 @@ impl Keys {
     /// Those that the service asks for and the request has. `body` is as much of a JSON body as is
     /// here, at least its first 64 KiB; empty for routed requests.
     pub(super) fn of(
-        exchange: &Exchange,
         service: &Service,
-        parts: &Parts,
+        (parts, caller): (&Parts, &Caller),
         body: &[Bytes],
     ) -> Self {
         let sticky = service.settings.sticky.as_ref();
@@ -38,7 +37,8 @@ impl Keys {
         let facts = key::Facts {
             headers: &parts.headers,
             query: parts.uri.query(),
-            client: exchange.client(&parts.headers),
+            client: caller.address,
+            caller: caller.credential.as_ref().map(|credential| credential.id),
             body,
         };
         let find = |source: &KeySource| key::key(source, &facts);

@@ -41,6 +41,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::access::Log;
+use crate::inquiry::Desk;
 use crate::model::table::Table;
 use crate::policy::health::Report;
 use crate::policy::quotas::{Demand, Quotas};
@@ -119,6 +120,8 @@ pub struct Links {
     pub demands: mpsc::Sender<Demand>,
     /// Takes spans, where they are recorded.
     pub tracer: Option<Tap>,
+    /// Where the keys of issuers are, and where to ask about tokens.
+    pub issuers: Desk,
 }
 
 /// A data plane whose sockets are open, and which does not accept yet.

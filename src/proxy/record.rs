@@ -266,7 +266,7 @@ fn rejection(error: &Error) -> Option<Rejection> {
     match error {
         Error::Unauthenticated(_) | Error::Forbidden(_) => Some(Rejection::Auth),
         Error::RateLimited(..) => Some(Rejection::Rate),
-        Error::Overloaded(_) | Error::CallerBusy => Some(Rejection::Busy),
+        Error::Overloaded(_) | Error::CallerBusy | Error::IssuerAway => Some(Rejection::Busy),
         _ => None,
     }
 }

@@ -54,16 +54,16 @@ pub(super) async fn serve(
         exchange.state.record.of_service(service);
         return Ok(cors::routed_preflight(&service.settings, &parts.headers));
     }
-    let (service, caller) = guard::admit(exchange, parts, known, name)?;
+    let (service, caller) = guard::admit(exchange, parts, known, name).await?;
     let body = send_body(exchange, body, service.settings.max_stream)
         .map_err(|error| Failure::of(service, error))?;
     let newer = guard::enter(exchange, service, &caller, parts, &[]).await?;
     let service = guard::current(newer.as_ref(), service);
     let call = Call {
         service,
+        keys: Keys::of(service, (parts, &caller), &[]),
         caller,
         pinned: route.version.as_ref().map(VersionName::as_str),
-        keys: Keys::of(exchange, service, parts, &[]),
         path: Some(upstream_path),
         parts,
         body,

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::framing::Bounds;
+use super::guard::Issued;
 use super::proxy_protocol::Versions;
 use super::state::{PARK_AFTER_MS, State};
 use super::upstream::{Names, Pools};
@@ -83,6 +84,8 @@ pub(super) struct Worker {
     pub(super) access: Option<Log>,
     /// Takes spans, where they are recorded.
     pub(super) tracer: Option<Tap>,
+    /// What issuers are known to say.
+    pub(super) issued: Issued,
     now: Cell<u64>,
     draining: Cell<Option<u64>>,
     cut: Notify,
@@ -122,6 +125,7 @@ impl Worker {
             meters: links.meters,
             access: links.access,
             tracer: links.tracer,
+            issued: Issued::new(links.issuers),
             now: Cell::new(1),
             draining: Cell::new(None),
             cut: Notify::new(),

@@ -13,6 +13,7 @@ mod flag;
 mod log;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -26,6 +27,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::clients::{Clients, ProxyProtocol};
 pub use self::log::{AccessLog, Log, Otlp};
+pub use self::token::{CreateToken, ListTokens, RevokeToken, Token, TokenAction};
 use crate::telemetry;
 use crate::top::trouble::Sort;
 
@@ -54,6 +56,8 @@ pub enum Verb {
     Dev(Dev),
     /// Watch services, versions, endpoints and gateways live, the worst first
     Top(Box<Top>),
+    /// Make, list and revoke tokens that open services
+    Token(Token),
     /// Drop what vanished from Redis without being deleted by name, and is still served
     ForgetVanished(ForgetVanished),
     /// Run one demo service: an address in, coordinates out
@@ -402,6 +406,7 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Refusal> {
             add_credentials(&mut top.redis)?;
             top.no_color |= variable("NO_COLOR")?.is_some();
         }
+        Verb::Token(token) => add_credentials(token.action.redis())?,
         Verb::ForgetVanished(forget) => add_credentials(&mut forget.redis)?,
         Verb::Dev(_) | Verb::Demo(_) => {}
     }

@@ -17,6 +17,7 @@ mod pulse;
 mod quotas;
 mod scan;
 mod snapshot;
+mod tokens;
 mod view;
 
 use std::sync::Arc;

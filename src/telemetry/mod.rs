@@ -160,6 +160,16 @@ pub fn stats_unsaid() {
     error!("the last counts could not be told");
 }
 
+/// An issuer of tokens does not answer, or not with what it was asked for.
+pub fn issuer_away(issuer: &str, why: &str) {
+    warn!(issuer, why, "an issuer does not say what it is asked");
+}
+
+/// An issuer that was away answers again.
+pub fn issuer_back(issuer: &str) {
+    info!(issuer, "an issuer answers again");
+}
+
 /// A receiver took the message about an incident.
 pub fn alert_sent(alert: &str, kind: &str, service: &str, state: &str) {
     info!(alert, kind, service, state, "alert sent");

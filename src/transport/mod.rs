@@ -2,6 +2,7 @@
 //!
 //! Both ways come through here, so that a probe fails where a request would.
 
+mod exchange;
 mod tls;
 
 use std::io;
@@ -12,6 +13,7 @@ use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+pub use exchange::exchange;
 pub use tls::TlsConfigs;
 
 use crate::model::endpoint::Target;

@@ -272,22 +272,6 @@ fn a_service_without_endpoints_that_take_requests_is_no_endpoint() {
 }
 
 #[test]
-fn what_this_release_cannot_enforce_closes_the_service() {
-    let upstream = Upstream::saying("ok");
-    let url = upstream.url("/");
-    for key in ["service:s", "defaults"] {
-        let gateway = Gateway::start(&[
-            ("endpoints:s", &url, "base"),
-            (key, "auth", "open, jwt:corp"),
-        ]);
-        gateway
-            .post(r#"{"server_name": "s"}"#)
-            .error(503, "misconfigured");
-    }
-    assert_eq!(upstream.connections(), 0);
-}
-
-#[test]
 fn a_refusing_endpoint_is_connect_failed_unless_another_takes_the_request() {
     let upstream = Upstream::saying("ok");
     let closed = Port::reserve();

@@ -221,6 +221,65 @@ fn the_upstream_never_sees_what_let_the_caller_in() {
 }
 
 #[test]
+fn who_may_choose_picks_a_version_and_nobody_else_does() {
+    let (base, candidate) = (Upstream::saying("base"), Upstream::saying("candidate"));
+    let (base, candidate) = (base.url("/"), candidate.url("/"));
+    let (chooser, other) = (key("T"), key("U"));
+    let ask = |spill: &str, token: &str, version: &str| {
+        let gateway = Gateway::start(&[
+            ("endpoints:ner", &base, "base"),
+            ("endpoints:ner", &candidate, "candidate"),
+            ("weights:ner", "base", "1"),
+            ("service:ner", "auth", "token"),
+            ("service:ner", "spill", spill),
+            (&chooser, "services", "*"),
+            (&chooser, "may_choose", "on"),
+            (&other, "services", "*"),
+        ]);
+        let lines = format!("x-api-key: {token}\r\nx-smartlink-version: {version}\r\n");
+        ask(&gateway, "ner", &lines)
+    };
+    assert_eq!(ask("on", "T", "candidate").text(), "candidate");
+    assert_eq!(ask("on", "T", "base").text(), "base");
+    assert_eq!(ask("on", "U", "candidate").text(), "base");
+    assert_eq!(ask("on", "T", "nobody").text(), "base");
+    ask("off", "T", "nobody").error(503, "no_endpoint");
+}
+
+#[test]
+fn two_tokens_of_one_name_stay_in_one_version() {
+    let (base, candidate) = (Upstream::saying("base"), Upstream::saying("candidate"));
+    let (base, candidate) = (base.url("/"), candidate.url("/"));
+    let tokens: Vec<(String, String)> = (0..40)
+        .map(|at| (key(&format!("T{at}")), format!("team {}", at / 2)))
+        .collect();
+    let mut fields = vec![
+        ("endpoints:ner", &*base, "base"),
+        ("endpoints:ner", &*candidate, "candidate"),
+        ("weights:ner", "base", "1"),
+        ("weights:ner", "candidate", "1"),
+        ("service:ner", "auth", "token"),
+        ("service:ner", "sticky", "token"),
+    ];
+    for (key, name) in &tokens {
+        fields.push((key, "services", "*"));
+        fields.push((key, "name", name));
+    }
+    let gateway = Gateway::start(&fields);
+    let version = |at: usize| {
+        let lines = format!("x-api-key: T{at}\r\n");
+        ask(&gateway, "ner", &lines).text().to_owned()
+    };
+    let first: Vec<String> = (0..40).step_by(2).map(&version).collect();
+    let second: Vec<String> = (1..40).step_by(2).map(&version).collect();
+    assert_eq!(first, second);
+    assert!(
+        first.iter().any(|version| *version != first[0]),
+        "{first:?}"
+    );
+}
+
+#[test]
 fn a_preflight_needs_no_credential() {
     let upstream = Upstream::saying("ok");
     let gateway = gateway(

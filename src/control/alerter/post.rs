@@ -3,20 +3,16 @@
 //! Invariant: no error names a URL or a secret, which may be one and the same.
 
 use std::io;
-use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{Either, select};
 use http::{Request, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
+use http_body_util::Full;
 use tokio::time::timeout;
 
 use super::mail;
 use crate::model::alert::{Alert, Channel, Format};
 use crate::model::endpoint::Target;
-use crate::model::settings::Transport;
 use crate::policy::alert::{Message, form};
 use crate::transport::{self, TlsConfigs};
 
@@ -88,25 +84,10 @@ async fn exchange(
     tls: &TlsConfigs,
     now_ms: u64,
 ) -> io::Result<(u16, String)> {
-    let addresses = tokio::net::lookup_host((&*target.host, target.port)).await?;
-    let addresses: Vec<_> = addresses.collect();
-    let (tcp, _) = transport::connect(&addresses, LIMIT / 2).await?;
-    let transport = Transport::default();
-    let io = transport::speak(tcp, target, &transport, tls, now_ms).await?;
-    let (mut sender, connection) = http1::handshake(io).await.map_err(io::Error::other)?;
-    let exchange = pin!(async {
-        let answer = sender.send_request(request(target, form)?).await;
-        let answer = answer.map_err(io::Error::other)?;
-        let status = answer.status().as_u16();
-        let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
-        let body = body.map_err(io::Error::other)?.to_bytes();
-        Ok((status, String::from_utf8_lossy(&body).into_owned()))
-    });
-    // The connection may end first: what it read is still to be taken.
-    match select(exchange, pin!(connection)).await {
-        Either::Left((answer, _)) => answer,
-        Either::Right((_, exchange)) => exchange.await,
-    }
+    let request = request(target, form)?;
+    let answer = transport::exchange(target, request, LIMIT / 2, ANSWER_MAX, (tls, now_ms));
+    let (status, body) = answer.await?;
+    Ok((status.as_u16(), String::from_utf8_lossy(&body).into_owned()))
 }
 
 fn request(target: &Target, form: form::Form) -> io::Result<Request<Full<Bytes>>> {

@@ -4,6 +4,7 @@
 //! Invariant: a mistake in one object never changes what is in force for another.
 
 mod build;
+mod callers;
 mod judge;
 mod precedence;
 mod routes;
@@ -25,8 +26,12 @@ use super::name::Name;
 use super::table::Table;
 use slot::{Good, Slot};
 
-/// The most objects of one kind: services, routes, tokens, ...; those beyond are mistakes.
+/// The most objects of one kind: services, routes, ...; those beyond are mistakes. Of tokens there
+/// may be `TOKENS_TIMES` as many.
 pub const OBJECTS_MAX: usize = 100_000;
+
+/// How many times as many tokens there may be as others.
+const TOKENS_TIMES: usize = 20;
 
 /// The most keys with bad names that are named at a time.
 const BAD_NAMES_MAX: usize = 1_000;
@@ -283,14 +288,18 @@ impl Config {
         }
         let count = self.counts.entry(discriminant(&object)).or_default();
         let uncounted = is_new || slot.surplus;
-        slot.surplus = uncounted && *count >= self.objects_max;
+        let most = match object {
+            Object::Token(_) => self.objects_max.saturating_mul(TOKENS_TIMES),
+            _ => self.objects_max,
+        };
+        slot.surplus = uncounted && *count >= most;
         if slot.surplus {
-            slot.refuse_surplus(&self.keys, &object, self.objects_max);
+            slot.refuse_surplus(&self.keys, &object, most);
         } else {
             *count += usize::from(uncounted);
             slot.take(&self.keys, &object, raw);
         }
-        if is_new && served && slot.is_refused() {
+        if is_new && served && !slot.is_good() {
             slot.good = Good::Absence;
         }
         batch.touched.insert(object);

@@ -15,7 +15,6 @@ use crate::model::keys::{Object, first_digits};
 use crate::model::name::{Name, VersionName};
 use crate::model::settings::{Effective, Settings};
 use crate::model::table::{Alerts, Service, Services, Table};
-use crate::model::tokens::{Tokens, parse_hash};
 use crate::model::weights::Weights;
 
 /// The settings of all services, in force.
@@ -54,11 +53,14 @@ pub(super) struct Settled {
 impl Config {
     /// Ends a batch.
     pub(super) fn settle(&mut self, mut batch: Batch) -> Applied {
-        let defaults_changed = self.settle_defaults(&batch);
-        let settled = self.settle_services(defaults_changed, &mut batch);
+        let is_issuer = |object: &Object| matches!(object, Object::Issuer(_));
+        let issuers = batch.touched.iter().any(is_issuer);
+        let defaults_changed = self.settle_defaults(issuers, &mut batch);
+        let settled = self.settle_services(issuers || defaults_changed, &mut batch);
         let routes = self.settle_routes(&settled, &mut batch);
         self.settle_marks(&mut batch);
         let alerts = self.settle_alerts(&batch);
+        let issuers = self.settle_issuers(&batch);
         let tokens = self.settle_tokens(&batch);
         let mut applied = Applied::default();
         self.settle_errors(&batch, &mut applied);
@@ -75,6 +77,7 @@ impl Config {
                 services: settled.services,
                 routes: routes.map_or_else(|| Arc::clone(&self.table.routes), Arc::new),
                 alerts: alerts.unwrap_or_else(|| Arc::clone(&self.table.alerts)),
+                issuers: issuers.unwrap_or_else(|| Arc::clone(&self.table.issuers)),
                 tokens,
                 defaults: Arc::clone(&self.defaults.effective),
                 defaults_misconfigured: self.defaults.misconfigured.clone(),
@@ -87,10 +90,11 @@ impl Config {
     }
 
     /// Whether the defaults in force are others now.
-    fn settle_defaults(&mut self, batch: &Batch) -> bool {
-        if !batch.touched.contains(&Object::Defaults) {
+    fn settle_defaults(&mut self, issuers: bool, batch: &mut Batch) -> bool {
+        if !issuers && !batch.touched.contains(&Object::Defaults) {
             return false;
         }
+        self.judge_settings(Object::Defaults, batch);
         let slot = self.slots.get(&Object::Defaults);
         let settings = slot.and_then(settings_of).cloned().unwrap_or_default();
         let closed = slot
@@ -140,6 +144,7 @@ impl Config {
         before: Option<&Arc<Service>>,
         batch: &mut Batch,
     ) -> Option<Arc<Service>> {
+        self.judge_settings(Object::Service(name.clone()), batch);
         let endpoints_at = Object::Endpoints(name.clone());
         let weights_at = Object::Weights(name.clone());
         let shares = self.settle_split(&endpoints_at, &weights_at, batch);
@@ -152,13 +157,15 @@ impl Config {
             None => Arc::clone(&self.defaults.effective),
         };
         let closed = own.and_then(Slot::closes).or_else(|| slot.closes());
+        let misconfigured = (self.defaults.misconfigured.clone())
+            .or(closed.map(|error| error.to_string().into()))
+            .or_else(|| self.unproven(&settings.auth));
         let plan = Plan {
             name,
             settings,
             endpoints: endpoints_of(slot.in_force()),
             shares: &shares,
-            misconfigured: (self.defaults.misconfigured.clone())
-                .or(closed.map(|error| error.to_string().into())),
+            misconfigured,
             before,
             seed: self.seed_of(name, batch.seed),
         };
@@ -249,25 +256,6 @@ impl Config {
             Some((id.clone(), Arc::clone(alert)))
         });
         Some(Arc::new(alerts.collect()))
-    }
-
-    /// The tokens in force.
-    fn settle_tokens(&self, batch: &Batch) -> Tokens {
-        let mut tokens = self.table.tokens.clone();
-        for object in &batch.changed {
-            let Object::Token(digits) = object else {
-                continue;
-            };
-            let slot = self.slots.get(object);
-            let token = match slot.and_then(Slot::in_force) {
-                Some(Content::Token(token)) => Some(Arc::clone(token)),
-                _ => None,
-            };
-            if let Some(hash) = parse_hash(digits) {
-                tokens.set(&hash, token);
-            }
-        }
-        tokens
     }
 
     fn settle_errors(&mut self, batch: &Batch, applied: &mut Applied) {

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::model::alert::Alert;
 use crate::model::decode::{ConfigError, Fields, Raw};
 use crate::model::endpoint::Endpoints;
+use crate::model::issuer::Issuer;
 use crate::model::keys::{Keys, Object};
 use crate::model::object::{Value, decode_object};
 use crate::model::route::Route;
@@ -64,9 +65,28 @@ pub(super) enum Standing {
 /// A text and what it means.
 #[derive(Debug)]
 pub(super) struct Decoded {
-    pub(super) fields: Fields,
+    pub(super) fields: Packed,
     pub(super) content: Content,
     digest: u128,
+}
+
+/// Fields in one piece of memory: of a million tokens each has some, and they are rarely looked at.
+#[derive(Debug)]
+pub(super) struct Packed(Box<str>);
+
+impl Packed {
+    fn new(fields: &Fields) -> Self {
+        let json = serde_json::to_string(fields).expect("a map of texts is JSON");
+        Self(json.into())
+    }
+
+    fn are(&self, fields: &Fields) -> bool {
+        self.0 == Self::new(fields).0
+    }
+
+    pub(super) fn unpack(&self) -> Fields {
+        serde_json::from_str(&self.0).expect("it was written by us")
+    }
 }
 
 /// What a text means, as far as the table needs it.
@@ -78,6 +98,7 @@ pub(super) enum Content {
     Route(Arc<Route>),
     Alert(Arc<Alert>),
     Token(Arc<Token>),
+    Issuer(Arc<Issuer>),
     Other,
 }
 
@@ -100,7 +121,7 @@ impl Slot {
     pub(super) fn stands_as(&self, raw: &Raw) -> bool {
         match (&self.standing, &self.good, raw) {
             (Standing::Good, Good::Text(text), Raw::Hash(fields))
-            | (Standing::Pending(text), _, Raw::Hash(fields)) => text.fields == *fields,
+            | (Standing::Pending(text), _, Raw::Hash(fields)) => text.fields.are(fields),
             (Standing::Refused(refused), _, raw) => refused == raw,
             _ => false,
         }
@@ -110,7 +131,7 @@ impl Slot {
     /// with other objects.
     pub(super) fn take(&mut self, keys: &Keys, object: &Object, raw: Raw) {
         if let (Good::Text(text), Raw::Hash(fields)) = (&self.good, &raw)
-            && text.fields == *fields
+            && text.fields.are(fields)
         {
             self.standing = Standing::Good;
             self.faults.clear();
@@ -189,6 +210,11 @@ impl Slot {
         errors.next().filter(|_| nothing)
     }
 
+    /// Whether what stands is what is in force.
+    pub(super) fn is_good(&self) -> bool {
+        matches!(self.standing, Standing::Good)
+    }
+
     /// All that is wrong, one error a place.
     pub(super) fn errors(&self) -> Vec<ConfigError> {
         let mut errors: Vec<ConfigError> = self.faults.clone();
@@ -220,7 +246,11 @@ impl Slot {
 pub(super) fn is_judged(object: &Object) -> bool {
     matches!(
         object,
-        Object::Endpoints(_) | Object::Weights(_) | Object::Route(_)
+        Object::Endpoints(_)
+            | Object::Weights(_)
+            | Object::Route(_)
+            | Object::Service(_)
+            | Object::Defaults
     )
 }
 
@@ -253,7 +283,7 @@ fn decode(keys: &Keys, object: &Object, raw: Raw) -> Result<Decoded, (Raw, Vec<C
     Ok(Decoded {
         digest: digest(&keys.object(object), Some(&fields)),
         content: value.map_or(Content::Other, Content::from),
-        fields,
+        fields: Packed::new(&fields),
     })
 }
 
@@ -287,7 +317,8 @@ impl From<Value> for Content {
             Value::Route(route) => Self::Route(Arc::new(route)),
             Value::Alert(alert) => Self::Alert(Arc::new(alert)),
             Value::Token(token) => Self::Token(Arc::new(token)),
-            Value::Issuer(_) | Value::Shadow(_) | Value::Rollout(_) => Self::Other,
+            Value::Issuer(issuer) => Self::Issuer(Arc::new(issuer)),
+            Value::Shadow(_) | Value::Rollout(_) => Self::Other,
         }
     }
 }

@@ -29,7 +29,7 @@ impl Config {
             let key = self.keys.object(object);
             match &slot.good {
                 Good::Text(text) => {
-                    snapshot.objects.insert(key, text.fields.clone());
+                    snapshot.objects.insert(key, text.fields.unpack());
                 }
                 Good::Nothing | Good::Absence => {
                     let closing = slot.closes().filter(|_| is_closing(object));

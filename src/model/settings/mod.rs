@@ -291,8 +291,6 @@ pub struct Effective {
     pub remove_request_headers: Vec<HeaderName>,
     pub remove_response_headers: Vec<HeaderName>,
     pub expose_headers: bool,
-    /// Settings that close the service until their enforcement exists: `auth` by JWT.
-    pub unenforced: Option<&'static str>,
 }
 
 impl Effective {
@@ -370,7 +368,6 @@ impl Effective {
             remove_request_headers: said!(remove_request_headers).unwrap_or_default(),
             remove_response_headers: said!(remove_response_headers).unwrap_or_default(),
             expose_headers: said!(expose_headers).unwrap_or(true),
-            unenforced: unenforced(said!(auth).as_deref()),
         }
     }
 }
@@ -385,9 +382,4 @@ fn ways_in(auth: Option<Vec<Auth>>) -> Vec<Auth> {
         return Vec::new();
     }
     ways
-}
-
-fn unenforced(auth: Option<&[Auth]>) -> Option<&'static str> {
-    let by_jwt = |ways: &[Auth]| ways.iter().any(|way| matches!(way, Auth::Jwt(_)));
-    auth.is_some_and(by_jwt).then_some("auth")
 }

@@ -44,6 +44,8 @@ struct Journey<'a> {
     service: &'a Arc<Service>,
     caller: Caller,
     pinned: Option<&'a str>,
+    /// The version that the caller chose.
+    asked: Option<&'a str>,
     keys: Keys,
     path: Option<&'a str>,
     parts: &'a Parts,
@@ -78,11 +80,19 @@ pub(super) async fn forward(
     let fate = body.fate();
     let end = |total: Duration| (exchange.started + total, total);
     let deadline = settings.total.map(end);
+    let may_choose = (caller.credential.as_ref()).is_some_and(|credential| credential.may_choose);
+    let wish = || {
+        headers::first(&parts.headers, &headers::VERSION)?
+            .to_str()
+            .ok()
+    };
+    let asked = may_choose.then(wish).flatten();
     let journey = Journey {
         exchange,
         service,
         caller,
         pinned,
+        asked,
         keys,
         path: path.as_deref(),
         parts,

@@ -119,6 +119,7 @@ impl Journey<'_> {
         let why = match chosen {
             _ if self.pinned.is_some() => Why::Chosen,
             Some(chosen) if chosen.name != version.name => Why::Spill,
+            _ if self.asked == Some(version.name.as_str()) => Why::Chosen,
             _ if self.keys.point.is_some() => Why::Sticky,
             _ => Why::Weight,
         };

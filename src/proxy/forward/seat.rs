@@ -42,7 +42,7 @@ pub(super) enum Standing {
 impl Journey<'_> {
     /// The version for this request, drawn once.
     pub(super) fn choose<'s>(&self, service: &'s Service) -> Option<&'s Arc<Version>> {
-        version::choose(service, self.pinned, self.keys.point)
+        version::choose(service, self.pinned, self.asked, self.keys.point)
     }
 
     /// A place in the version, or where none of its endpoints is up, in the next that has one. What

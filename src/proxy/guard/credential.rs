@@ -12,9 +12,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
 use super::Caller;
+use super::issued::{Claim, Question};
 use crate::model::credential::Credential;
 use crate::model::settings::{Auth, Effective};
 use crate::model::token::Token;
+use crate::model::tokens::TokenHash;
 use crate::policy::scope;
 use crate::proxy::error::{Error, Lack};
 use crate::proxy::handler::Exchange;
@@ -39,7 +41,7 @@ impl Hidden {
 }
 
 /// What a presented text is.
-enum Verdict {
+pub(super) enum Verdict {
     /// It opens this service.
     Opens(Arc<Credential>),
     /// It is good, and opens others.
@@ -50,18 +52,57 @@ enum Verdict {
     Unknown,
 }
 
+/// How often one request may have something found out about its credentials.
+const QUESTIONS_MAX: usize = 4;
+
+/// What a look at the credentials came to.
+enum Seen {
+    Decided(Result<(), Error>),
+    /// This is to be found out first.
+    Open(Question),
+}
+
 /// Finds out who asks; writes it down in `caller`. An error where that is not enough.
-pub(super) fn check(
+pub(super) async fn check(
     exchange: &Exchange,
     headers: &HeaderMap,
     settings: &Effective,
     name: &str,
     caller: &mut Caller,
 ) -> Result<(), Error> {
+    let mut asked: Vec<Question> = Vec::new();
+    loop {
+        match look(exchange, headers, settings, (name, &asked), caller) {
+            Seen::Decided(decided) => return decided,
+            Seen::Open(_) if asked.len() == QUESTIONS_MAX => return Err(Error::IssuerAway),
+            Seen::Open(question) => {
+                let worker = &exchange.worker;
+                // Boxed: most requests never wait.
+                Box::pin(worker.issued.ask(&question, worker)).await?;
+                asked.push(question);
+            }
+        }
+    }
+}
+
+fn look(
+    exchange: &Exchange,
+    headers: &HeaderMap,
+    settings: &Effective,
+    (name, asked): (&str, &[Question]),
+    caller: &mut Caller,
+) -> Seen {
     let mut refusal = Error::Unauthenticated(Lack::Nothing);
+    let mut open = None;
     let mut hidden = Hidden::default();
     for (place, text) in presented(headers) {
-        let verdict = judge(exchange, settings, name, text, caller);
+        let verdict = match judge(exchange, settings, (name, asked), text, caller) {
+            Ok(verdict) => verdict,
+            Err(question) => {
+                open.get_or_insert(question);
+                continue;
+            }
+        };
         if !matches!(verdict, Verdict::Unknown) {
             hidden.add(place);
         }
@@ -77,18 +118,21 @@ pub(super) fn check(
             }
         }
     }
+    if let (Some(question), None) = (open, &caller.credential) {
+        return Seen::Open(question);
+    }
     if !settings.forward_credentials {
         caller.hidden = hidden;
     }
     if let Some(credential) = &caller.credential {
         let named = || Some(credential.name.clone());
         (exchange.state.record).note(|line| line.token = named());
-        return Ok(());
+        return Seen::Decided(Ok(()));
     }
     if settings.auth.contains(&Auth::Open) {
-        return Ok(());
+        return Seen::Decided(Ok(()));
     }
-    Err(refusal)
+    Seen::Decided(Err(refusal))
 }
 
 /// The texts that may be credentials, with where they stand: each header once at most, for of
@@ -115,21 +159,60 @@ fn bearer(line: &[u8]) -> Option<&[u8]> {
         .then(|| text.trim_ascii())
 }
 
+/// The best that any of the service's ways in makes of a text; a question where that depends on
+/// what is to be found out.
 fn judge(
     exchange: &Exchange,
     settings: &Effective,
-    name: &str,
+    (name, asked): (&str, &[Question]),
     text: &[u8],
     caller: &Caller,
-) -> Verdict {
-    if !settings.auth.contains(&Auth::Token) {
-        return Verdict::Unknown;
+) -> Result<Verdict, Question> {
+    let hash: TokenHash = Sha256::digest(text).into();
+    let table = &exchange.table;
+    let worker = &exchange.worker;
+    let mut best = Verdict::Unknown;
+    let mut open = None;
+    for way in &settings.auth {
+        let verdict = match way {
+            Auth::Open => continue,
+            Auth::Token => match table.tokens.get(&hash) {
+                Some(token) => judge_token(token, name, caller),
+                None => Verdict::Unknown,
+            },
+            Auth::Jwt(id) => {
+                let Some(issuer) = table.issuers.get(id) else {
+                    continue;
+                };
+                let claim = Claim {
+                    id,
+                    issuer,
+                    text,
+                    hash,
+                    service: name,
+                };
+                match worker.issued.judge(&claim, worker) {
+                    Ok(verdict) => verdict,
+                    // What was found out did not help.
+                    Err(question) if asked.iter().any(|other| other.is(&question)) => {
+                        Verdict::Spent
+                    }
+                    Err(question) => {
+                        open.get_or_insert(question);
+                        continue;
+                    }
+                }
+            }
+        };
+        match (&best, verdict) {
+            (_, Verdict::Opens(credential)) => return Ok(Verdict::Opens(credential)),
+            (Verdict::Unknown, verdict) | (Verdict::Spent, verdict @ Verdict::Elsewhere(_)) => {
+                best = verdict;
+            }
+            _ => {}
+        }
     }
-    let hash: [u8; 32] = Sha256::digest(text).into();
-    match exchange.table.tokens.get(&hash) {
-        Some(token) => judge_token(token, name, caller),
-        None => Verdict::Unknown,
-    }
+    open.map_or(Ok(best), Err)
 }
 
 fn judge_token(token: &Token, name: &str, caller: &Caller) -> Verdict {

@@ -8,6 +8,7 @@
 
 mod address;
 mod credential;
+mod issued;
 mod queue;
 mod rate;
 
@@ -26,6 +27,7 @@ use crate::model::settings::Effective;
 use crate::model::table::Service;
 
 pub(super) use credential::Hidden;
+pub(super) use issued::Issued;
 pub(super) use queue::Holding;
 pub(super) use rate::Told;
 
@@ -41,7 +43,7 @@ pub(super) struct Caller {
 }
 
 /// The service and the caller, if this caller may ask this service.
-pub(super) fn admit<'t>(
+pub(super) async fn admit<'t>(
     exchange: &'t Exchange,
     parts: &Parts,
     service: Option<&'t Arc<Service>>,
@@ -54,16 +56,18 @@ pub(super) fn admit<'t>(
         service: service.map(Arc::clone),
     };
     // Of what cannot be served a stranger learns no more than of what is not there.
-    let settings = match find(exchange, service, name) {
+    let found = find(exchange, service, name);
+    let settings = match &found {
         Ok(service) => &service.settings,
         Err(_) => &table.defaults,
     };
     let caller = if table.loaded {
-        check(exchange, parts, settings, name).map_err(failure)?
+        let checked = check(exchange, parts, settings, name).await;
+        checked.map_err(failure)?
     } else {
         Caller::anybody(exchange, parts)
     };
-    find(exchange, service, name).map(|service| (service, caller))
+    found.map(|service| (service, caller))
 }
 
 impl Caller {
@@ -78,7 +82,7 @@ impl Caller {
 }
 
 /// Looks at address and credential.
-fn check(
+async fn check(
     exchange: &Exchange,
     parts: &Parts,
     settings: &Effective,
@@ -87,7 +91,7 @@ fn check(
     let mut caller = Caller::anybody(exchange, parts);
     address::check(caller.address, settings)?;
     if !settings.auth.is_empty() {
-        credential::check(exchange, &parts.headers, settings, name, &mut caller)?;
+        credential::check(exchange, &parts.headers, settings, name, &mut caller).await?;
     }
     Ok(caller)
 }
@@ -146,14 +150,12 @@ fn find<'t>(
         return Err(failure(Error::Starting));
     }
     let enabled = service.filter(|service| service.settings.enabled);
-    let settings = enabled.map_or(&table.defaults, |service| &service.settings);
-    if let Some(why) = enabled.and_then(|service| service.misconfigured.as_deref()) {
+    let why = match enabled {
+        Some(service) => service.misconfigured.as_deref(),
+        None => table.defaults_misconfigured.as_deref(),
+    };
+    if let Some(why) = why {
         return Err(failure(Error::Misconfigured(why.to_owned())));
-    }
-    if let Some(setting) = settings.unenforced {
-        return Err(failure(Error::Misconfigured(format!(
-            "{setting} is set, which this release cannot enforce"
-        ))));
     }
     enabled.ok_or_else(|| failure(Error::NoSuchService(name.to_owned())))
 }

@@ -178,14 +178,11 @@ fn key_of<'r>(
         headers: &parts.headers,
         query: parts.uri.query(),
         client: caller.address,
+        caller: caller.credential.as_ref().map(|who| who.id),
         body,
     };
     let key = match source {
         KeySource::Ip => Some(Cow::Owned(network(caller.address).to_vec())),
-        KeySource::Token => {
-            let who = caller.credential.as_ref();
-            who.map(|who| Cow::Owned(who.id.to_le_bytes().to_vec()))
-        }
         _ => key::key(source, &facts),
     };
     key.unwrap_or_default()

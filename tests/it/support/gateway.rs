@@ -82,6 +82,7 @@ impl Gateway {
             // Nobody leases shares here.
             demands: mpsc::channel(1).0,
             tracer: None,
+            issuers: smartlink::inquiry::desk().0,
         };
         let running = bound.start(&table, &links, counters).expect("threads");
         Self {
