@@ -32,7 +32,7 @@ pub struct Issuer {
 pub enum Proof {
     /// The keys published at this URL.
     Jwks(Target),
-    /// The keys published where the document at this URL says (OpenID Connect Discovery).
+    /// The keys published where the document at this URL says (`OpenID` Connect Discovery).
     Discovery(Target),
     /// The public key in this PEM file.
     PublicKeyFile(Box<str>),
@@ -146,8 +146,7 @@ fn take_proof(decoder: &mut Decoder<'_>, issuer: Option<&str>) -> Option<Proof> 
                 PROOFS.join(", ")
             ),
         ),
-        0 => {}
-        1 => {}
+        0 | 1 => {}
         _ => decoder.mistake(None, format!("want only one of {}", PROOFS.join(", "))),
     }
     for field in ["client_id", "client_secret_env"] {
@@ -167,7 +166,7 @@ fn take_proof(decoder: &mut Decoder<'_>, issuer: Option<&str>) -> Option<Proof> 
         .or(discovery.map(Proof::Discovery))
 }
 
-/// Where an issuer that is a URL tells where its keys are (OpenID Connect Discovery 1.0, section 4).
+/// Where an issuer that is a URL tells where its keys are (`OpenID` Connect Discovery 1.0, section 4).
 fn discovery(issuer: &str) -> Option<Target> {
     let bare = issuer.strip_suffix('/').unwrap_or(issuer);
     let document = format!("{bare}/.well-known/openid-configuration");

@@ -2,6 +2,7 @@
 //!
 //! Invariant: no error repeats a token, a secret or a URL.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -97,7 +98,7 @@ async fn file(path: &str) -> Result<String, String> {
     text.map_err(|error| error.to_string())
 }
 
-/// Where an issuer says that its keys are (OpenID Connect Discovery 1.0, section 4).
+/// Where an issuer says that its keys are (`OpenID` Connect Discovery 1.0, section 4).
 async fn discover(issuer: &Issuer, target: &Target, means: &Means<'_>) -> Result<Target, String> {
     #[derive(Deserialize)]
     struct Document {
@@ -173,7 +174,8 @@ fn encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             out.push(byte.into());
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            // Writing into a text cannot fail.
+            let _written = write!(out, "%{byte:02X}");
         }
     }
     out

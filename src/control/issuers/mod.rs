@@ -31,7 +31,7 @@ use ask::Means;
 use state::State;
 
 /// The longest time to look at nothing.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_mins(1);
 
 /// The keeper of issuers.
 pub struct Issuers {

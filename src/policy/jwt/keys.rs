@@ -48,7 +48,7 @@ pub struct Key {
     kind: Kind,
     /// The only algorithm it may be used with, where it says so.
     only: Option<Algorithm>,
-    key: DecodingKey,
+    material: DecodingKey,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl KeySet {
             kid: None,
             kind: Kind::Secret,
             only: None,
-            key: DecodingKey::from_secret(secret),
+            material: DecodingKey::from_secret(secret),
         };
         Self::new(secret, vec![key])
     }
@@ -143,17 +143,17 @@ impl KeySet {
 impl Key {
     pub(super) fn verify(&self, signature: &str, message: &[u8], algorithm: Algorithm) -> bool {
         let algorithm = in_their_words(algorithm);
-        crypto::verify(signature, message, &self.key, algorithm).unwrap_or(false)
+        crypto::verify(signature, message, &self.material, algorithm).unwrap_or(false)
     }
 }
 
 /// A key of a set, where it is one for signatures and long enough.
-fn jwk(jwk: &Value) -> Option<Key> {
-    let text = |field: &str| jwk.get(field).and_then(Value::as_str);
+fn jwk(said: &Value) -> Option<Key> {
+    let text = |field: &str| said.get(field).and_then(Value::as_str);
     if text("use").is_some_and(|purpose| purpose != "sig") {
         return None;
     }
-    if let Some(operations) = jwk.get("key_ops").and_then(Value::as_array)
+    if let Some(operations) = said.get("key_ops").and_then(Value::as_array)
         && !operations.iter().any(|operation| operation == "verify")
     {
         return None;
@@ -192,12 +192,11 @@ fn jwk(jwk: &Value) -> Option<Key> {
         // A secret that is published is none.
         _ => return None,
     };
-    let kid = text("kid").map(Into::into);
     Some(Key {
-        kid,
+        kid: text("kid").map(Into::into),
         kind,
         only,
-        key,
+        material: key,
     })
 }
 
@@ -222,7 +221,7 @@ fn pem(text: &[u8]) -> Option<Key> {
         kid: None,
         kind,
         only: None,
-        key,
+        material: key,
     })
 }
 

@@ -189,15 +189,14 @@ impl Issued {
     fn recall(&self, key: &TokenHash, worker: &Worker) -> Option<Known> {
         let is_over = |known: &Known| worker.now_us() >= known.until_us;
         let young = self.young.borrow().get(key).cloned();
-        let known = match young {
-            Some(known) => known,
-            None => {
-                let known = self.old.borrow_mut().remove(key)?;
-                if !is_over(&known) {
-                    self.remember(*key, known.clone());
-                }
-                known
+        let known = if let Some(known) = young {
+            known
+        } else {
+            let known = self.old.borrow_mut().remove(key)?;
+            if !is_over(&known) {
+                self.remember(*key, known.clone());
             }
+            known
         };
         (!is_over(&known)).then_some(known)
     }
