@@ -2,6 +2,7 @@
 
 mod answers;
 mod documents;
+mod random;
 
 use super::*;
 use crate::model::decode::Fields;
