@@ -1,6 +1,6 @@
 //! The only place that wires rooms together and begins what runs in the background.
 
-use std::hash::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,13 +22,15 @@ use crate::control::outbox::Outbox;
 use crate::control::prober::{self, Board, Prober, Publisher};
 use crate::control::quotas::Leases;
 use crate::control::recorder::{self, Recorder};
+use crate::control::shipper::Shipper;
 use crate::control::status::Status;
 use crate::control::watcher::{self, NameHeld, Shared, Watcher};
 use crate::inquiry::Office;
 use crate::model::table::Table;
 use crate::policy::quotas::Demand;
+use crate::shadow::{Draft, RECORDS_MAX, Secret};
 use crate::stats::{self, Collector, Counter, Meters};
-use crate::store::{self, Ledger, Store};
+use crate::store::{self, Ledger, ShadowStream, Store};
 use crate::trace;
 use crate::{inquiry, proxy, telemetry};
 
@@ -39,6 +41,10 @@ const REPORTS_MAX: usize = 4096;
 /// Word of shared quotas on its way to whoever leases shares. What does not fit is said again by the
 /// next request.
 const DEMANDS_MAX: usize = 4096;
+
+/// Shadow copies on their way to the control plane: their room is bounded, this only follows.
+#[expect(clippy::cast_possible_truncation, reason = "a few thousand")]
+const COPIES_MAX: usize = RECORDS_MAX as usize;
 
 /// What the gateway needs to know.
 #[derive(Debug)]
@@ -51,6 +57,8 @@ pub struct Options {
     pub store: store::Options,
     /// Where counts go: mostly the same Redis.
     pub stats: store::Options,
+    /// Where shadow records go: mostly the same Redis.
+    pub shadow: store::Options,
     /// How counts are told.
     pub recorder: recorder::Options,
     /// How often all known objects are read again, whatever was heard.
@@ -106,6 +114,7 @@ impl App {
             },
             store: options.store,
             stats: options.stats,
+            shadow: options.shadow,
             recorder: options.recorder,
             threads,
             admin: options.admin,
@@ -166,6 +175,8 @@ pub struct ControlOptions {
     pub store: store::Options,
     /// Where counts go: mostly the same Redis.
     pub stats: store::Options,
+    /// Where shadow records go: mostly the same Redis.
+    pub shadow: store::Options,
     /// How counts are told.
     pub recorder: recorder::Options,
     /// How many threads of the data plane count.
@@ -243,6 +254,7 @@ impl Control {
         let (reports, reported) = mpsc::channel(REPORTS_MAX);
         let (demands, demanded) = mpsc::channel(DEMANDS_MAX);
         let (issuers, office) = inquiry::desk();
+        let (queue, copied) = mpsc::channel(COPIES_MAX);
         let links = proxy::Links {
             epoch,
             reports,
@@ -253,6 +265,11 @@ impl Control {
             demands,
             tracer: None,
             issuers,
+            copier: Some(proxy::Copier {
+                room: Arc::default(),
+                queue,
+                secret: new_secret(),
+            }),
         };
         let prober = prober::Options {
             epoch,
@@ -265,6 +282,7 @@ impl Control {
             demanded,
             epoch,
             office,
+            copied,
         };
         let (stop, stopped) = oneshot::channel();
         let (started, start) = oneshot::channel();
@@ -309,6 +327,19 @@ struct Work {
     /// What all moments are counted from.
     epoch: Instant,
     office: Office,
+    /// Shadow copies that requests left.
+    copied: mpsc::Receiver<Box<Draft>>,
+}
+
+/// A key that nobody knows and that is gone with the process. The standard library seeds each
+/// `RandomState` from the system's random source.
+fn new_secret() -> Secret {
+    let mut bytes = [0; 32];
+    for part in bytes.chunks_exact_mut(8) {
+        let random = RandomState::new().build_hasher().finish();
+        part.copy_from_slice(&random.to_le_bytes());
+    }
+    Secret::new(bytes)
 }
 
 fn run_control(
@@ -331,15 +362,21 @@ fn run_control(
     };
     runtime.block_on(async {
         match begin(options, shared, work).await {
-            Ok((watcher, recorder, admin)) => {
+            Ok((watcher, recorder, shipper, admin)) => {
                 drop(started.send(Ok(admin)));
                 let (running, _) = watch::channel(());
-                let (one, other) = (over(running.subscribe()), over(running.subscribe()));
+                let over = || over(running.subscribe());
+                let (one, other, third) = (over(), over(), over());
                 let stop = async {
                     drop(stopped.await);
                     drop(running);
                 };
-                tokio::join!(stop, watcher.run(one), recorder.run(other));
+                tokio::join!(
+                    stop,
+                    watcher.run(one),
+                    recorder.run(other),
+                    shipper.run(third)
+                );
             }
             Err(error) => drop(started.send(Err(error))),
         }
@@ -353,13 +390,13 @@ async fn over(mut running: watch::Receiver<()>) {
     while running.changed().await.is_ok() {}
 }
 
-/// Begins everything that runs on the control plane; watcher and recorder, which have something
-/// to do when it stops, are run by the caller.
+/// Begins everything that runs on the control plane; watcher, recorder and shipper, which have
+/// something to do when it stops, are run by the caller.
 async fn begin(
     options: ControlOptions,
     shared: Shared,
     work: Work,
-) -> Result<(Watcher, Recorder, Option<SocketAddr>), Error> {
+) -> Result<(Watcher, Recorder, Shipper, Option<SocketAddr>), Error> {
     let mut bound = None;
     let (reader, readers) = recorder::reader();
     if let Some(admin) = options.admin {
@@ -381,6 +418,9 @@ async fn begin(
         work.collector,
         readers,
     );
+    let stream = Arc::new(ShadowStream::new(&options.shadow)?);
+    let instance = options.watcher.instance.clone();
+    let shipper = Shipper::new(stream, instance, work.copied, &shared);
     let live = Live::new(Arc::clone(&ledger), Arc::clone(&shared.table));
     let secrets = options.secrets;
     let alerts = alerter::Options {
@@ -400,5 +440,5 @@ async fn begin(
     tokio::spawn(publisher.run());
     tokio::spawn(live.run());
     tokio::task::spawn_local(alerter.run());
-    Ok((watcher, recorder, bound))
+    Ok((watcher, recorder, shipper, bound))
 }

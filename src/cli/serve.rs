@@ -27,20 +27,26 @@ pub(super) fn run(serve: &settings::Serve) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// This Redis, or another one.
+fn or_other(store: &store::Options, url: Option<&settings::Secret>) -> store::Options {
+    let Some(url) = url else {
+        return store.clone();
+    };
+    store::Options {
+        url: url.reveal().to_owned(),
+        user: None,
+        password: None,
+        ..store.clone()
+    }
+}
+
 /// What the flags mean to the application.
 pub(super) fn options(serve: &settings::Serve) -> app::Options {
     let instance = serve.instance();
     let store = redis_options(&serve.redis, &instance);
-    let stats = match &serve.stats_redis {
-        Some(url) => store::Options {
-            url: url.reveal().to_owned(),
-            user: None,
-            password: None,
-            ..store.clone()
-        },
-        None => store.clone(),
-    };
     let clients = &serve.clients;
+    let stats = or_other(&store, serve.stats_redis.as_ref());
+    let shadow = or_other(&store, serve.shadow.shadow_redis.as_ref());
     app::Options {
         proxy: proxy::Options {
             listen: serve.listen.clone(),
@@ -67,6 +73,7 @@ pub(super) fn options(serve: &settings::Serve) -> app::Options {
         }),
         store,
         stats,
+        shadow,
         recorder: recorder::Options {
             interval: serve.stats_interval,
             cut: Cut {

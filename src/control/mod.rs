@@ -10,6 +10,7 @@ pub mod outbox;
 pub mod prober;
 pub mod quotas;
 pub mod recorder;
+pub mod shipper;
 pub mod status;
 pub mod watcher;
 

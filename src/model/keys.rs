@@ -201,6 +201,18 @@ impl Keys {
         format!("{}events", self.prefix)
     }
 
+    /// The stream of a service's shadow records.
+    #[must_use]
+    pub fn shadow_stream(&self, service: &Name) -> String {
+        format!("{}shadow-stream:{service}", self.prefix)
+    }
+
+    /// The books about them.
+    #[must_use]
+    pub fn shadow_counts(&self, service: &Name) -> String {
+        format!("{}shadow-counts:{service}", self.prefix)
+    }
+
     /// The hash of one gateway.
     #[must_use]
     pub fn gateway(&self, instance: &str) -> String {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
+use super::copies::Copies;
 use super::count::{Attempts, Cells, Tally};
 use super::gate::Gate;
 
@@ -162,6 +163,8 @@ pub struct ServiceLive {
     pub gate: Gate,
     /// What requests came to that ended before a version was chosen.
     pub counts: Cells<Tally>,
+    /// What became of its shadow copies.
+    pub copies: Copies,
 }
 
 /// Requests that are counted together against a rate; numbers are written by `policy::gcra` and

@@ -5,6 +5,7 @@
 pub mod alert;
 pub mod comparison;
 pub mod config;
+pub mod copies;
 pub mod count;
 pub mod credential;
 pub mod decode;

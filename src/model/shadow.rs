@@ -46,6 +46,8 @@ pub struct Shadow {
     pub redact_json: Vec<Box<str>>,
     /// How answers are compared.
     pub comparison: Comparison,
+    /// What stands instead of such a part.
+    pub redact: Redact,
     /// The judge outside.
     pub scorer: Option<Target>,
     /// The share of compared pairs offered to people, 0 to 1.
@@ -74,6 +76,16 @@ pub enum Records {
     Both,
 }
 
+/// What stands instead of a part that is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Redact {
+    /// A keyed hash of it: equal values stay equal for as long as the gateway runs.
+    #[default]
+    Hash,
+    /// Always the same word.
+    Remove,
+}
+
 /// What is copied beside the sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keep {
@@ -99,6 +111,8 @@ const SINKS: &[(&str, Sink)] = &[
 ];
 
 const RECORDS: &[(&str, Records)] = &[("after", Records::After), ("both", Records::Both)];
+
+const REDACT: &[(&str, Redact)] = &[("hash", Redact::Hash), ("remove", Redact::Remove)];
 
 /// The most records a stream may be told to hold.
 const MAXLEN_MAX: u64 = 100_000_000;
@@ -127,6 +141,7 @@ pub fn decode(key: &str, service: &ServiceName, fields: &Fields) -> Decoded<Shad
         redact_headers: take_redacted(d),
         redact_json: (d.take("redact_json", list(json_pointer))).unwrap_or_default(),
         comparison: Comparison::take(d),
+        redact: d.take("redact", word(REDACT)).unwrap_or_default(),
         scorer: d.take_secret("scorer", value::http_url),
         label: d.take("label", share).unwrap_or(0.05),
     };

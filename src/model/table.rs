@@ -19,6 +19,7 @@ use super::name::{Name, ServiceName, VersionName};
 use super::path;
 use super::route::{PathMatch, Route};
 use super::settings::Effective;
+use super::shadow::Shadow;
 use super::split::Split;
 use super::tokens::Tokens;
 
@@ -88,6 +89,8 @@ pub struct Service {
     pub versions: Vec<Arc<Version>>,
     /// Divides requests between `versions` by position; `None`: no version takes requests.
     pub split: Option<Arc<Split>>,
+    /// What is copied of its requests and answers, where anything is.
+    pub shadow: Option<Arc<Shadow>>,
     /// Why it cannot be served (503 `misconfigured`), where it cannot.
     pub misconfigured: Option<Box<str>>,
     /// Live facts, carried over by name.

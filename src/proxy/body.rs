@@ -154,6 +154,7 @@ impl Body for SendBody {
             if stream.ahead.is_empty() {
                 stream.held.clear();
             }
+            stream.state.record.sent(&bytes);
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         let frame = ready!(Pin::new(&mut stream.incoming).poll_frame(cx));
@@ -167,8 +168,12 @@ impl Body for SendBody {
                     if let Err(error) = stream.check(&data, last) {
                         return stream.cut(error);
                     }
+                    stream.state.record.sent(&data);
                 }
                 stream.fate.done.set(last);
+                if last {
+                    stream.state.record.sent_all(&stream.state.worker);
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(_)) => {
@@ -181,6 +186,7 @@ impl Body for SendBody {
                 {
                     return stream.cut(error);
                 }
+                stream.state.record.sent_all(&stream.state.worker);
                 Poll::Ready(None)
             }
         }
@@ -417,7 +423,7 @@ impl Body for AnswerBody {
                 let bytes = std::mem::take(bytes);
                 this.kind = Kind::Empty;
                 if let Some(state) = &this.exchange {
-                    state.record.gave(bytes.len());
+                    state.record.gave(&bytes);
                 }
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
@@ -426,7 +432,9 @@ impl Body for AnswerBody {
                 let frame = upstream.poll_frame(cx);
                 match (&frame, &this.exchange) {
                     (Poll::Ready(Some(Ok(frame))), Some(state)) => {
-                        state.record.gave(frame.data_ref().map_or(0, Bytes::len));
+                        state
+                            .record
+                            .gave(frame.data_ref().map_or(&[][..], |data| data));
                     }
                     (Poll::Ready(Some(Err(_))), Some(state)) => {
                         state.cut();

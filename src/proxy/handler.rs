@@ -127,6 +127,7 @@ pub(super) async fn handle(
             (Some(settings), false) => cors::mark_routed(settings, origin, marked),
             (None, false) => {}
         }
+        record.gives_head(answer.status(), answer.headers());
         answer
     });
     upstream::recycle(parts.headers);

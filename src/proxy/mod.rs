@@ -22,6 +22,7 @@ mod proxy_protocol;
 mod record;
 mod routed;
 mod state;
+mod tee;
 mod tunnel;
 mod upstream;
 mod worker;
@@ -48,6 +49,7 @@ use crate::policy::quotas::{Demand, Quotas};
 use crate::stats::{Counter, Meters};
 use crate::trace::Tap;
 use framing::Bounds;
+pub use tee::Copier;
 use worker::{Limits, Worker};
 
 pub use proxy_protocol::Versions as ProxyProtocol;
@@ -122,6 +124,8 @@ pub struct Links {
     pub tracer: Option<Tap>,
     /// Where the keys of issuers are, and where to ask about tokens.
     pub issuers: Desk,
+    /// Takes shadow copies, where there are any.
+    pub copier: Option<Copier>,
 }
 
 /// A data plane whose sockets are open, and which does not accept yet.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::error::Error;
 use super::notes::Note;
+use super::tee::Tee;
 use super::worker::Worker;
 use crate::access::Line;
 use crate::model::table::{Service, Version};
@@ -16,7 +17,7 @@ use crate::stats::{ErrorKind, Outcome, Rejection};
 use crate::trace::Trace;
 
 /// The status of a request whose client left before the end of its answer.
-const CLIENT_LEFT: u16 = 499;
+pub(super) const CLIENT_LEFT: u16 = 499;
 
 /// What a request is counted under.
 #[derive(Debug, Default)]
@@ -46,6 +47,8 @@ pub(super) struct Record {
     first_byte_us: Cell<Option<u64>>,
     /// What is written of it, where something is.
     note: RefCell<Option<Box<Note>>>,
+    /// Its shadow copy, where there is one.
+    pub(super) copy: RefCell<Option<Box<Tee>>>,
 }
 
 impl Record {
@@ -62,6 +65,7 @@ impl Record {
             started_us: Cell::new(0),
             first_byte_us: Cell::new(None),
             note: RefCell::new(None),
+            copy: RefCell::new(None),
         }
     }
 
@@ -143,9 +147,10 @@ impl Record {
         self.bytes_in.set(bytes);
     }
 
-    /// So many more bytes of its answer's body went out.
-    pub(super) fn gave(&self, bytes: usize) {
-        self.bytes_out.set(self.bytes_out.get() + bytes as u64);
+    /// These bytes of its answer's body went out.
+    pub(super) fn gave(&self, data: &[u8]) {
+        self.bytes_out.set(self.bytes_out.get() + data.len() as u64);
+        self.gives(data);
     }
 
     /// An answer with this status goes out.
@@ -158,6 +163,7 @@ impl Record {
         self.error.set(kind(error));
         self.rejection.set(rejection(error));
         self.note(|line| line.error = Some(error.code()));
+        self.copies_failure(error);
     }
 
     /// The answer broke off after its head.
@@ -169,6 +175,7 @@ impl Record {
                 _ => "upstream_reset",
             };
             self.note(|line| line.error = Some(code));
+            self.copies_break(kind);
         }
     }
 
@@ -188,8 +195,8 @@ impl Record {
     /// It is over: counted, where there is something to count it under. Where its protocol was
     /// `switched`, its line waits for the end of the connection.
     pub(super) fn end(&self, worker: &Worker, switched: bool) {
-        let (under, note) = (self.under.take(), self.note.take());
-        if matches!(under, Under::Nothing) && note.is_none() {
+        let (under, note, copy) = (self.under.take(), self.note.take(), self.copy.take());
+        if matches!(under, Under::Nothing) && note.is_none() && copy.is_none() {
             return;
         }
         let started_us = self.started_us.get();
@@ -210,6 +217,13 @@ impl Record {
             } else {
                 note.tell(worker);
             }
+        }
+        if let Some(copy) = copy {
+            let version = match &under {
+                Under::Version(version) => Some(&version.name),
+                Under::Nothing | Under::Service(_) => None,
+            };
+            copy.end(worker, version, &outcome);
         }
         match under {
             Under::Nothing => {}

@@ -19,7 +19,7 @@ use super::guard::Issued;
 use super::proxy_protocol::Versions;
 use super::state::{PARK_AFTER_MS, State};
 use super::upstream::{Names, Pools};
-use super::{Links, micros, millis};
+use super::{Copier, Links, micros, millis};
 use crate::access::Log;
 use crate::model::hash::mix;
 use crate::model::networks::Networks;
@@ -86,6 +86,8 @@ pub(super) struct Worker {
     pub(super) tracer: Option<Tap>,
     /// What issuers are known to say.
     pub(super) issued: Issued,
+    /// Takes shadow copies, where there are any.
+    pub(super) copier: Option<Copier>,
     now: Cell<u64>,
     draining: Cell<Option<u64>>,
     cut: Notify,
@@ -126,6 +128,7 @@ impl Worker {
             access: links.access,
             tracer: links.tracer,
             issued: Issued::new(links.issuers),
+            copier: links.copier,
             now: Cell::new(1),
             draining: Cell::new(None),
             cut: Notify::new(),

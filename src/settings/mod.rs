@@ -11,6 +11,7 @@
 mod clients;
 mod flag;
 mod log;
+mod shadow;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -27,6 +28,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::clients::{Clients, ProxyProtocol};
 pub use self::log::{AccessLog, Log, Otlp};
+pub use self::shadow::Shadow;
 pub use self::token::{CreateToken, ListTokens, RevokeToken, Token, TokenAction};
 use crate::telemetry;
 use crate::top::trouble::Sort;
@@ -136,6 +138,12 @@ pub struct Serve {
         missing_docs,
         reason = "the type says it, and a comment would be shown by --help"
     )]
+    pub shadow: Shadow,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "the type says it, and a comment would be shown by --help"
+    )]
     pub clients: Clients,
     /// How long requests in flight may take to finish after SIGTERM or SIGINT
     #[arg(long, env = "SMARTLINK_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = flag::duration)]
@@ -183,6 +191,7 @@ impl Serve {
             stats_window: Duration::from_secs(10),
             stats_keep: Duration::from_hours(1),
             stats_redis: None,
+            shadow: Shadow::OFF,
             clients: Clients::USUAL,
             // Nobody waits for the demo's requests.
             drain_timeout: Duration::from_secs(2),
@@ -474,7 +483,7 @@ fn refusal(error: &clap::Error) -> Refusal {
     let line = line.strip_prefix("error: ").unwrap_or(&line);
     match error.get(ContextKind::InvalidArg) {
         // The value may hold a password.
-        Some(ContextValue::String(flag)) if flag.starts_with("--redis <") => {
+        Some(ContextValue::String(flag)) if flag.contains("redis <") => {
             let value = error
                 .get(ContextKind::InvalidValue)
                 .map(ToString::to_string);

@@ -16,6 +16,7 @@ mod publish;
 mod pulse;
 mod quotas;
 mod scan;
+mod shadow;
 mod snapshot;
 mod tokens;
 mod view;
@@ -41,6 +42,7 @@ pub use publish::{News, Note};
 pub use pulse::{Flags, Pulse};
 pub use quotas::{QUOTA_LEASE, QuotaWish};
 pub use scan::Scan;
+pub use shadow::{Part, ShadowStream, Shipment};
 pub use snapshot::{load as load_snapshot, save as save_snapshot};
 pub use view::View;
 

@@ -81,6 +81,8 @@ metrics! {
         "Bytes of request bodies that were taken.";
     RESPONSE_BYTES: Counter "smartlink_response_bytes_total" VERSION,
         "Bytes of answer bodies that were given.";
+    SHADOW: Counter "smartlink_shadow_records_total" &["service", "fate"],
+        "Shadow records, by what became of them: delivered, dropped for a reason, not sampled; truncated and not replayable beside these.";
     ENDPOINT_STATE: Gauge "smartlink_endpoint_state" &["service", "version", "endpoint", "state"],
         "1 for the state in which this gateway holds the endpoint, 0 for the others.";
     ENDPOINT_IN_FLIGHT: Gauge "smartlink_endpoint_requests_in_flight" ENDPOINT,

@@ -190,6 +190,16 @@ pub fn alerts_led() {
     info!("this gateway sends alerts");
 }
 
+/// Records of a service began to be dropped; said once, until none was for a while.
+pub fn shadow_dropped(service: &str, why: &str) {
+    warn!(service, why, "shadow records dropped");
+}
+
+/// The gateway stops, and the sink did not take the last records.
+pub fn shadow_unshipped() {
+    error!("the last shadow records could not be shipped");
+}
+
 /// The snapshot file cannot be read or written; what is in force stays in force.
 pub fn snapshot_failed(why: &str) {
     warn!(why, "snapshot failed");

@@ -304,6 +304,20 @@ fn what_the_manual_of_callers_shows_is_what_is_printed() {
 }
 
 #[test]
+fn what_the_manual_of_shadows_shows_is_what_is_printed() {
+    if on_path("curl").is_none() {
+        eprintln!("curl is not on PATH: the lines of the manual were not run");
+        return;
+    }
+    let stage = Stage::set();
+    let examples = examples(&document("docs/shadow.md"));
+    assert!(examples.len() > 5, "only {} examples", examples.len());
+    for example in &examples {
+        stage.play(example);
+    }
+}
+
+#[test]
 fn both_readmes_show_the_same_lines() {
     assert_eq!(
         examples(&document("README.md")),

@@ -35,6 +35,8 @@ mod redis_forms;
 mod retries;
 mod rolling;
 mod routes;
+mod shadow_books;
+mod shadow_records;
 mod shared_limits;
 mod shares;
 mod shortage;

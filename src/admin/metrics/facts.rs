@@ -12,6 +12,7 @@ use super::process::Process;
 use crate::control::prober::Board;
 use crate::control::recorder::{Books, Flush};
 use crate::control::status::Status;
+use crate::model::copies::Fate;
 use crate::model::count::Scalar;
 use crate::model::table::{Endpoint, Service, Table, Version};
 use crate::stats::histogram::{COARSE, cumulative};
@@ -38,6 +39,8 @@ pub(super) struct Facts {
 pub(super) struct ServiceRow {
     pub(super) labels: Labels,
     pub(super) waiting: f64,
+    /// What became of its shadow copies, where it has or had a shadow.
+    pub(super) copies: Vec<(Fate, u64)>,
 }
 
 /// What is told of a version, or of what ended before one was chosen.
@@ -128,6 +131,7 @@ impl Facts {
             labels: of_service.clone(),
             waiting: (service.live.gate.waiting() + service.live.waiting.load(Ordering::Relaxed))
                 .into(),
+            copies: copies(service),
         });
         if of_early.is_some() {
             self.series.push(SeriesRow {
@@ -205,5 +209,16 @@ impl EndpointRow {
                 .load(Ordering::Relaxed)
                 .into(),
         }
+    }
+}
+
+fn copies(service: &Service) -> Vec<(Fate, u64)> {
+    let count = |fate| (fate, service.live.copies.get(fate));
+    let counts: Vec<_> = Fate::ALL.into_iter().map(count).collect();
+    let any = counts.iter().any(|(_, count)| *count > 0);
+    if any || service.shadow.is_some() {
+        counts
+    } else {
+        Vec::new()
     }
 }

@@ -87,6 +87,14 @@ pub(super) const ALL: &[Family] = &[
             metric.count(labels.clone(), counted.scalar(Scalar::BytesOut));
         }),
     ),
+    family(
+        &metric::SHADOW,
+        Tell::Service(|metric, row| {
+            for (fate, count) in &row.copies {
+                metric.count(with(&row.labels, "fate", fate.as_str()), *count);
+            }
+        }),
+    ),
     family(&metric::ENDPOINT_STATE, Tell::Endpoint(endpoint_state)),
     family(
         &metric::ENDPOINT_IN_FLIGHT,

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::judge::Shares;
+use super::settle;
 use crate::model::endpoint::{Duty, EndpointSpec, Endpoints};
 use crate::model::hash;
 use crate::model::live::{Crowd, ServiceLive};
 use crate::model::name::{Name, VersionName};
 use crate::model::settings::{Effective, Transport};
+use crate::model::shadow::Shadow;
 use crate::model::split::Split;
 use crate::model::table::{Endpoint, Service, Version};
 
@@ -22,6 +24,7 @@ pub(super) struct Plan<'a> {
     /// The endpoints in force, if any.
     pub(super) endpoints: Option<&'a Endpoints>,
     pub(super) shares: &'a Shares,
+    pub(super) shadow: Option<&'a Arc<Shadow>>,
     pub(super) misconfigured: Option<Box<str>>,
     /// The service as it is in the table now.
     pub(super) before: Option<&'a Arc<Service>>,
@@ -51,6 +54,7 @@ pub(super) fn service(plan: Plan<'_>, pools: &mut u64) -> Arc<Service> {
         settings,
         versions,
         split,
+        shadow: plan.shadow.cloned(),
         misconfigured: plan.misconfigured,
         live,
     };
@@ -191,11 +195,8 @@ fn positions(versions: &[Arc<Version>]) -> Vec<usize> {
 }
 
 fn is_same(a: &Service, b: &Service) -> bool {
-    let split_is_same = match (&a.split, &b.split) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-        (a, b) => a.is_none() && b.is_none(),
-    };
-    split_is_same
+    settle::is_same(a.split.as_ref(), b.split.as_ref())
+        && settle::is_same(a.shadow.as_ref(), b.shadow.as_ref())
         && Arc::ptr_eq(&a.settings, &b.settings)
         && all_same(&a.versions, &b.versions)
         && a.misconfigured == b.misconfigured

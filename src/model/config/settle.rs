@@ -165,6 +165,14 @@ impl Config {
             settings,
             endpoints: endpoints_of(slot.in_force()),
             shares: &shares,
+            shadow: match self
+                .slots
+                .get(&Object::Shadow(name.clone()))
+                .and_then(Slot::in_force)
+            {
+                Some(Content::Shadow(shadow)) => Some(shadow),
+                _ => None,
+            },
             misconfigured,
             before,
             seed: self.seed_of(name, batch.seed),
@@ -325,9 +333,10 @@ fn describe(object: &Object) -> String {
 /// The service whose place in the table an object decides.
 fn service_of(object: &Object) -> Option<Name> {
     match object {
-        Object::Endpoints(name) | Object::Weights(name) | Object::Service(name) => {
-            Some(name.clone())
-        }
+        Object::Endpoints(name)
+        | Object::Weights(name)
+        | Object::Service(name)
+        | Object::Shadow(name) => Some(name.clone()),
         _ => None,
     }
 }

@@ -12,6 +12,7 @@ use crate::model::keys::{Keys, Object};
 use crate::model::object::{Value, decode_object};
 use crate::model::route::Route;
 use crate::model::settings::Settings;
+use crate::model::shadow::Shadow;
 use crate::model::token::Token;
 use crate::model::weights::Weights;
 
@@ -97,6 +98,7 @@ pub(super) enum Content {
     Weights(Weights),
     Route(Arc<Route>),
     Alert(Arc<Alert>),
+    Shadow(Arc<Shadow>),
     Token(Arc<Token>),
     Issuer(Arc<Issuer>),
     Other,
@@ -318,7 +320,8 @@ impl From<Value> for Content {
             Value::Alert(alert) => Self::Alert(Arc::new(alert)),
             Value::Token(token) => Self::Token(Arc::new(token)),
             Value::Issuer(issuer) => Self::Issuer(Arc::new(issuer)),
-            Value::Shadow(_) | Value::Rollout(_) => Self::Other,
+            Value::Shadow(shadow) => Self::Shadow(Arc::new(shadow)),
+            Value::Rollout(_) => Self::Other,
         }
     }
 }

@@ -32,8 +32,10 @@ pub(super) fn answer(
         ..
     } = reached;
     let mut response = answer.response;
+    let status = response.status();
     let head = response.headers_mut();
     headers::edit_answer(head, settings);
+    exchange.state.record.gives_head(status, head);
     if settings.expose_headers {
         head.insert(VERSION, version.name_header.clone());
         head.append(SERVER_TIMING, timing(own_us));
@@ -107,6 +109,8 @@ pub(super) fn switch(
         head.insert(VERSION, version.name_header.clone());
     }
     exchange.state.record.of_version(Arc::clone(&version));
+    // What is said over it from here on has no requests and no answers.
+    exchange.state.record.is_no_copy();
     exchange.state.tunnel.replace(Some(Box::new(Tunnel {
         io,
         read_buf,

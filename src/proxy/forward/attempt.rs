@@ -172,7 +172,11 @@ impl Journey<'_> {
                     worker.now_us() - since_us
                 }
             };
-            exchange.state.record.note(|line| line.connect_us = took());
+            let record = &exchange.state.record;
+            record.note(|line| line.connect_us = took());
+            if record.is_copied() {
+                record.connected(took());
+            }
         }
         lent.map_err(|error| {
             let sight = (Seen::ConnectFailed, worker.now_us());

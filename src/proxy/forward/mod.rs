@@ -20,6 +20,7 @@ use super::guard::Caller;
 use super::handler::Exchange;
 use super::headers;
 use super::keys::Keys;
+use super::tee;
 use crate::model::settings::Effective;
 use crate::model::table::Service;
 use crate::policy::retry;
@@ -63,6 +64,9 @@ pub(super) async fn forward(
     exchange: &Exchange,
     call: Call<'_>,
 ) -> Result<Response<AnswerBody>, Error> {
+    if let Some(policy) = &call.service.shadow {
+        tee::begin(exchange, &call, policy);
+    }
     let Call {
         service,
         caller,

@@ -84,6 +84,7 @@ impl Journey<'_> {
             if record.is_noted() {
                 self.note(&seated, chosen, run.attempts);
             }
+            record.asks(&seated.version.name, &self.exchange.worker);
             let tried = self.attempt(&service.settings, seated, body, patience);
             let tried = tried.await;
             if record.is_noted() {
@@ -177,7 +178,9 @@ impl Journey<'_> {
         let worker = &self.exchange.worker;
         let begun_us = worker.now_us();
         let waited = self.wait(version, run, newer, shortage).await;
-        (self.exchange.state.record).note(|line| line.wait_us += worker.now_us() - begun_us);
+        let record = &self.exchange.state.record;
+        record.note(|line| line.wait_us += worker.now_us() - begun_us);
+        record.waited(worker.now_us() - begun_us);
         waited
     }
 

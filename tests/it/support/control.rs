@@ -41,6 +41,7 @@ pub fn options_at(url: &str, prefix: &str) -> ControlOptions {
     };
     ControlOptions {
         stats: store.clone(),
+        shadow: store.clone(),
         store,
         recorder: recorder(),
         threads: 1,

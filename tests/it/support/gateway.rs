@@ -83,6 +83,7 @@ impl Gateway {
             demands: mpsc::channel(1).0,
             tracer: None,
             issuers: smartlink::inquiry::desk().0,
+            copier: None,
         };
         let running = bound.start(&table, &links, counters).expect("threads");
         Self {

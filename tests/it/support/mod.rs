@@ -14,6 +14,7 @@ pub mod receiver;
 pub mod redis;
 pub mod scene;
 pub mod secure;
+pub mod shadow;
 pub mod signer;
 pub mod site;
 pub mod smtp;

@@ -28,6 +28,18 @@ impl Process {
         Self(change(&mut command).spawn().expect("it starts"))
     }
 
+    /// Its resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number
+            .and_then(|text| text.parse::<u64>().ok())
+            .expect("a number")
+            * 1_024
+    }
+
     /// Ends it without a chance to say goodbye.
     pub fn kill(&mut self) {
         self.0.kill().expect("it runs");

@@ -54,6 +54,7 @@ pub fn options(redis: &Redis) -> app::Options {
             token_file: None,
         }),
         stats: store.clone(),
+        shadow: store.clone(),
         store,
         recorder: super::control::recorder(),
         reconcile: secs(5),
