@@ -24,7 +24,11 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
         "trace",
         &["access", "model", "stats", "telemetry", "transport"],
     ),
-    ("settings", &["model", "telemetry", "access", "top"]),
+    ("review", &["judge", "model", "shadow", "stats"]),
+    (
+        "settings",
+        &["model", "telemetry", "access", "review", "top"],
+    ),
     ("top", &["model", "stats"]),
     ("store", &["model", "policy", "stats"]),
     ("transport", &["model"]),
@@ -55,6 +59,20 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "inquiry",
             "access",
             "trace",
+        ],
+    ),
+    (
+        "worker",
+        &[
+            "judge",
+            "model",
+            "policy",
+            "review",
+            "shadow",
+            "stats",
+            "store",
+            "telemetry",
+            "transport",
         ],
     ),
     (
@@ -96,6 +114,8 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "app",
             "settings",
             "top",
+            "review",
+            "worker",
         ],
     ),
 ];
@@ -242,6 +262,7 @@ fn pure_rooms_touch_no_clock_socket_task_environment_or_chance() {
         .chain(files("src/stats", ".rs"))
         .chain(files("src/top", ".rs"))
         .chain(files("src/shadow", ".rs"))
+        .chain(files("src/review", ".rs"))
         .chain(files("src/judge", ".rs"))
     {
         if is_test(&path) {

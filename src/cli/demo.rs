@@ -49,8 +49,12 @@ pub(super) fn run(demo: &settings::Demo) -> Result<ExitCode, Error> {
             demo.version, demo.listen
         ))?;
         let mut stop = signal::Stop::listen()?;
+        let role = Role {
+            version: demo.version.clone(),
+            faulty: demo.faulty,
+        };
         tokio::select! {
-            never = serve(listener, demo.version.clone()) => match never {},
+            never = serve(listener, role) => match never {},
             () = stop.wait() => Ok(ExitCode::SUCCESS),
         }
     })
@@ -63,17 +67,26 @@ pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
         .map_err(|cause| Error::Listen { address, cause })
 }
 
-/// Answers on every connection, as `version`, as long as it is polled.
-pub(super) async fn serve(listener: TcpListener, version: String) -> Infallible {
+/// What a demo service plays.
+#[derive(Clone, Debug)]
+pub(super) struct Role {
+    /// What its answers say in the field `version`.
+    pub(super) version: String,
+    /// Whether it is a version that is not ready: it fails on streets, and is wrong now and then.
+    pub(super) faulty: bool,
+}
+
+/// Answers on every connection, in its role, as long as it is polled.
+pub(super) async fn serve(listener: TcpListener, role: Role) -> Infallible {
     loop {
         let Ok((stream, _peer)) = listener.accept().await else {
             // Out of file descriptors, most likely: let some close.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let version = version.clone();
+        let role = role.clone();
         tokio::spawn(async move {
-            let service = service_fn(move |req| answer(req, version.clone()));
+            let service = service_fn(move |req| answer(req, role.clone()));
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new());
             // A caller that breaks the connection off is no news to a demo.
@@ -91,12 +104,10 @@ struct Input {
     data: Vec<Value>,
 }
 
-async fn answer(
-    req: Request<Incoming>,
-    version: String,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(req: Request<Incoming>, role: Role) -> Result<Response<Full<Bytes>>, Infallible> {
+    let version = &role.version;
     if req.method() != Method::POST {
-        let hello = refusal("POST the standard input form", &version);
+        let hello = refusal("POST the standard input form", version);
         return Ok(reply(StatusCode::OK, &hello));
     }
     let body = Limited::new(req.into_body(), BODY_MAX).collect().await;
@@ -104,10 +115,14 @@ async fn answer(
         .ok()
         .and_then(|body| serde_json::from_slice::<Input>(&body.to_bytes()).ok());
     Ok(match input {
-        Some(input) => reply(StatusCode::OK, &output(&input, &version)),
+        Some(input) if role.faulty && input.data.iter().any(is_street) => reply(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &refusal("no idea how to read a street", version),
+        ),
+        Some(input) => reply(StatusCode::OK, &output(&input, &role)),
         None => reply(
             StatusCode::BAD_REQUEST,
-            &refusal("want the standard input form", &version),
+            &refusal("want the standard input form", version),
         ),
     })
 }
@@ -130,11 +145,23 @@ struct Place<'a> {
     lat: f64,
 }
 
-fn output<'a>(input: &'a Input, version: &'a str) -> Output<'a> {
+/// The address that an item of `data` is, or holds.
+fn address_of(item: &Value) -> &str {
+    let address = item.as_str().or_else(|| item.get("address")?.as_str());
+    address.unwrap_or_default()
+}
+
+fn is_street(item: &Value) -> bool {
+    address_of(item).contains("Street")
+}
+
+fn output<'a>(input: &'a Input, role: &'a Role) -> Output<'a> {
     let place = |item: &'a Value| {
-        let address = item.as_str().or_else(|| item.get("address")?.as_str());
-        let address = address.unwrap_or_default();
+        let address = address_of(item);
         let (lng, lat) = locate(address);
+        // A version that is not ready misses the digits of some.
+        let wrong = role.faulty && address.len().is_multiple_of(5);
+        let lat = if wrong { lat.round() } else { lat };
         Place { address, lng, lat }
     };
     Output {
@@ -143,7 +170,7 @@ fn output<'a>(input: &'a Input, version: &'a str) -> Output<'a> {
         msg: "success",
         data: input.data.iter().map(place).collect(),
         duration: 0,
-        version,
+        version: &role.version,
     }
 }
 
@@ -210,7 +237,11 @@ mod tests {
             "server_name": "test_server", "params": {}, "data": ["Paris", {"address": "Tokyo"}, 7]
         }))
         .unwrap();
-        let output = serde_json::to_value(output(&input, "candidate")).unwrap();
+        let role = Role {
+            version: "candidate".to_owned(),
+            faulty: false,
+        };
+        let output = serde_json::to_value(output(&input, &role)).unwrap();
         assert_eq!(output["version"], "candidate");
         assert_eq!(output["data"][0]["lat"], 48.8566);
         assert_eq!(output["data"][1]["lng"], 139.6917);

@@ -4,7 +4,9 @@ mod check;
 mod demo;
 mod dev;
 mod forget_vanished;
+mod label;
 mod serve;
+mod shadow;
 mod signal;
 mod token;
 mod top;
@@ -43,6 +45,14 @@ enum Error {
     NoTerminal,
     #[error("the system has no random numbers: {0}")]
     Random(String),
+    #[error("cannot write to {path}")]
+    Write {
+        path: String,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("{0}")]
+    NoShadow(String),
     #[error("cannot set up the log")]
     Log(#[source] telemetry::Error),
     #[error("cannot take the inherited sockets")]
@@ -83,6 +93,8 @@ fn run_verb(verb: Verb) -> Result<ExitCode, Error> {
         Verb::Dev(dev) => dev::run(&dev),
         Verb::Top(top) => top::run(&top),
         Verb::Token(token) => token::run(&token),
+        Verb::Shadow(shadow) => shadow::run(&shadow),
+        Verb::Label(label) => label::run(&label),
         Verb::ForgetVanished(forget) => forget_vanished::run(&forget),
         Verb::Demo(demo) => demo::run(&demo),
     }

@@ -265,6 +265,42 @@ impl Keys {
         format!("{}live:{service}:endpoints", self.prefix)
     }
 
+    /// What the comparisons of a candidate with `base` came to.
+    #[must_use]
+    pub fn shadow_results(&self, service: &Name, candidate: &Name) -> String {
+        format!("{}shadow-results:{service}:{candidate}", self.prefix)
+    }
+
+    /// The stream of examples of what differs.
+    #[must_use]
+    pub fn shadow_diffs(&self, service: &Name, candidate: &Name) -> String {
+        format!("{}shadow-diffs:{service}:{candidate}", self.prefix)
+    }
+
+    /// The stream of records that could not be compared.
+    #[must_use]
+    pub fn shadow_dead(&self, service: &Name) -> String {
+        format!("{}shadow-dead:{service}", self.prefix)
+    }
+
+    /// The stream of pairs that people are asked to judge.
+    #[must_use]
+    pub fn labels(&self, service: &Name) -> String {
+        format!("{}labels:{service}", self.prefix)
+    }
+
+    /// What people said of one pair.
+    #[must_use]
+    pub fn label(&self, service: &Name, pair: &str) -> String {
+        format!("{}label:{service}:{pair}", self.prefix)
+    }
+
+    /// The pairs that are not labelled yet.
+    #[must_use]
+    pub fn labels_open(&self, service: &Name) -> String {
+        self.internal(&format!("labels-open:{service}"))
+    }
+
     /// A key for gateways only; its format may change.
     #[must_use]
     pub fn internal(&self, what: &str) -> String {

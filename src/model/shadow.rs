@@ -52,6 +52,8 @@ pub struct Shadow {
     pub scorer: Option<Target>,
     /// The share of compared pairs offered to people, 0 to 1.
     pub label: f64,
+    /// How many people judge each of them.
+    pub reviewers: u32,
 }
 
 /// Where copies go.
@@ -114,6 +116,9 @@ const RECORDS: &[(&str, Records)] = &[("after", Records::After), ("both", Record
 
 const REDACT: &[(&str, Redact)] = &[("hash", Redact::Hash), ("remove", Redact::Remove)];
 
+/// The most people who may be wanted for a pair.
+const REVIEWERS_MAX: u32 = 100;
+
 /// The most records a stream may be told to hold.
 const MAXLEN_MAX: u64 = 100_000_000;
 
@@ -144,6 +149,7 @@ pub fn decode(key: &str, service: &ServiceName, fields: &Fields) -> Decoded<Shad
         redact: d.take("redact", word(REDACT)).unwrap_or_default(),
         scorer: d.take_secret("scorer", value::http_url),
         label: d.take("label", share).unwrap_or(0.05),
+        reviewers: d.take("reviewers", whole(1..=REVIEWERS_MAX)).unwrap_or(1),
     };
     decoder.finish(Some(shadow))
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::worker::{Begin, RateOrOff};
 use super::{OrOff, Secret};
 use crate::model::endpoint::Target;
-use crate::model::value;
+use crate::model::name::{Name, VersionName};
+use crate::model::{shadow, value};
 use crate::telemetry;
 use crate::top::trouble::Sort;
 
@@ -141,4 +143,29 @@ pub(super) fn sort(text: &str) -> Result<Sort, String> {
         let words = Sort::ALL.map(Sort::word).join(", ");
         format!("want one of {words}")
     })
+}
+
+pub(super) fn name(text: &str) -> Result<Name, String> {
+    value::name(text).map_err(|wanted| want(&wanted))
+}
+
+pub(super) fn candidate(text: &str) -> Result<VersionName, String> {
+    shadow::candidate(text.trim()).map_err(|wanted| want(&wanted))
+}
+
+pub(super) fn start(text: &str) -> Result<Begin, String> {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    match text {
+        "new" => Ok(Begin::New),
+        "oldest" => Ok(Begin::Oldest),
+        id if id.split('-').all(digits) && id.split('-').count() <= 2 => {
+            Ok(Begin::Entry(id.to_owned()))
+        }
+        _ => Err("want new, oldest, or the id of an entry such as 1700000000000-0".to_owned()),
+    }
+}
+
+pub(super) fn rate_or_off(text: &str) -> Result<RateOrOff, String> {
+    let rate = value::limit(value::rate)(text).map_err(|wanted| want(&wanted))?;
+    Ok(RateOrOff(rate.at()))
 }

@@ -9,12 +9,14 @@
 )]
 
 mod clients;
+mod demo;
 mod flag;
 mod log;
 mod shadow;
 #[cfg(test)]
 mod tests;
 mod token;
+mod worker;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -27,9 +29,11 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::clients::{Clients, ProxyProtocol};
+pub use self::demo::{Demo, Dev};
 pub use self::log::{AccessLog, Log, Otlp};
 pub use self::shadow::Shadow;
 pub use self::token::{CreateToken, ListTokens, RevokeToken, Token, TokenAction};
+pub use self::worker::{Begin, Export, Label, Place, Report, ShadowVerb, Worker};
 use crate::telemetry;
 use crate::top::trouble::Sort;
 
@@ -60,6 +64,10 @@ pub enum Verb {
     Top(Box<Top>),
     /// Make, list and revoke tokens that open services
     Token(Token),
+    /// Compare candidates with base on recorded requests; report and export what came of it
+    Shadow(Box<Worker>),
+    /// Judge pairs of answers without knowing whose they are
+    Label(Label),
     /// Drop what vanished from Redis without being deleted by name, and is still served
     ForgetVanished(ForgetVanished),
     /// Run one demo service: an address in, coordinates out
@@ -305,43 +313,6 @@ pub struct ForgetVanished {
     pub redis: Redis,
 }
 
-/// Flags of `dev`.
-#[derive(Debug, Args)]
-pub struct Dev {
-    /// Address of the public port; the next free one where it is taken
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001", value_parser = flag::address)]
-    pub listen: SocketAddr,
-    /// Address of the admin port; the next free one where it is taken
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9002", value_parser = flag::address)]
-    pub admin: SocketAddr,
-    /// Port of the private Redis, on loopback [default: a free one]
-    #[arg(long, value_name = "PORT")]
-    pub redis_port: Option<u16>,
-    /// Requests per second that the live traffic tries to send
-    #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub rate: u32,
-    /// End after so many requests
-    #[arg(long, value_name = "N")]
-    pub requests: Option<u64>,
-    /// End after this time
-    #[arg(long = "for", value_name = "DURATION", value_parser = flag::duration)]
-    pub lasting: Option<Duration>,
-    /// Do not install a Redis server where none is found
-    #[arg(long)]
-    pub no_install: bool,
-}
-
-/// Flags of `demo`.
-#[derive(Debug, Args)]
-pub struct Demo {
-    /// Address to serve on
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000", value_parser = flag::address)]
-    pub listen: SocketAddr,
-    /// What its answers say in the field version
-    #[arg(long, value_name = "NAME", default_value = "base")]
-    pub version: String,
-}
-
 /// A text that is not shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -416,6 +387,12 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Refusal> {
             top.no_color |= variable("NO_COLOR")?.is_some();
         }
         Verb::Token(token) => add_credentials(token.action.redis())?,
+        Verb::Shadow(shadow) => add_credentials(match &mut shadow.verb {
+            None => &mut shadow.place.redis,
+            Some(ShadowVerb::Report(report)) => &mut report.place.redis,
+            Some(ShadowVerb::Export(export)) => &mut export.place.redis,
+        })?,
+        Verb::Label(label) => add_credentials(&mut label.place.redis)?,
         Verb::ForgetVanished(forget) => add_credentials(&mut forget.redis)?,
         Verb::Dev(_) | Verb::Demo(_) => {}
     }

@@ -6,6 +6,7 @@
 //! Invariant: nothing here waits longer than its time-out.
 
 mod alerts;
+mod comparisons;
 mod health;
 mod hearing;
 mod ledger;
@@ -32,6 +33,10 @@ use fred::types::config::{
 use fred::types::scripts::Script;
 
 pub use alerts::{EVENTS_AT_ONCE, LEASE as ALERTS_LEASE, LeadOrder, Led, StreamEntry};
+pub use comparisons::{
+    Claimed, Comparisons, Finding, Letter, Mark, Offer, Offered, Pick, Saved, Start, Taken,
+    Verdicts,
+};
 pub use health::{EndpointHealth, Merged, ServiceHealth};
 pub use hearing::{Change, Event, Events};
 pub use ledger::{Ledger, Terms};

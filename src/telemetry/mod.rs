@@ -230,6 +230,29 @@ pub fn spans_lost(why: &str) {
     warn!(why, "the collector takes no spans: they are lost");
 }
 
+/// A shadow worker could not do something with Redis; it tries again.
+pub fn worker_failed(service: &str, candidate: &str, why: &str) {
+    warn!(service, candidate, why, "shadow worker: redis");
+}
+
+/// A shadow worker compares, or waits for its candidate.
+pub fn worker_state(service: &str, candidate: &str, state: &str) {
+    info!(service, candidate, state, "shadow worker");
+}
+
+/// Records were trimmed before a shadow worker read them: so many by now.
+pub fn worker_missed(service: &str, candidate: &str, lost: u64) {
+    warn!(
+        service,
+        candidate, lost, "shadow worker: records trimmed unread"
+    );
+}
+
+/// How far a shadow worker is.
+pub fn worker_progress(line: &str) {
+    info!("{line}");
+}
+
 /// The gateway stops accepting and finishes what is in flight.
 pub fn draining() {
     info!("draining");

@@ -11,13 +11,16 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep};
 
 use super::{demo, serve, signal};
 use crate::app::{self, App};
-use crate::settings;
+use crate::model::keys::Keys;
+use crate::model::name::Name;
+use crate::review::Mode;
+use crate::{settings, store, worker};
 use redis::{Install, Redis};
 use traffic::Plan;
 
@@ -54,14 +57,14 @@ const READY_MAX: Duration = Duration::from_secs(10);
 
 /// Runs until a signal, or until `--requests` or `--for` is reached.
 pub(super) fn run(dev: &settings::Dev) -> Result<ExitCode, super::Error> {
-    super::runtime()?.block_on(async {
+    super::runtime()?.block_on(LocalSet::new().run_until(async {
         let mut stop = signal::Stop::listen()?;
         // Dropping the play, whichever way it ends, takes everything down again.
         tokio::select! {
             end = play(dev) => end,
             () = stop.wait() => Ok(ExitCode::SUCCESS),
         }
-    })
+    }))
 }
 
 async fn play(dev: &settings::Dev) -> Result<ExitCode, super::Error> {
@@ -73,20 +76,28 @@ async fn play(dev: &settings::Dev) -> Result<ExitCode, super::Error> {
     let server = redis::find(install).await?;
     let redis = Redis::start(&server, dev.redis_port).await?;
     let mut services = JoinSet::new();
-    let base = spawn_demo(&mut services, "base").await?;
-    let candidate = spawn_demo(&mut services, "candidate").await?;
+    let base = spawn_demo(&mut services, "base", false).await?;
+    let candidate = spawn_demo(&mut services, "candidate", false).await?;
+    let next = spawn_demo(&mut services, "next", true).await?;
     for command in [
         format!(
             "HSET smartlink:endpoints:test_server http://{base}/get_lng_lat/ base \
-             http://{candidate}/get_lng_lat/ candidate"
+             http://{candidate}/get_lng_lat/ candidate http://{next}/get_lng_lat/ next"
         ),
+        "HSET smartlink:shadow:test_server candidate next ignore /version".to_owned(),
         "HSET smartlink:weights:test_server base 90 candidate 10".to_owned(),
     ] {
         redis.send(&command).await?;
     }
     let gateway = Gateway::start(dev, redis.address()).await?;
     ready(gateway.public).await?;
-    super::print(&introduction(&gateway, redis.address(), base, candidate))?;
+    super::print(&introduction(
+        &gateway,
+        redis.address(),
+        [base, candidate, next],
+    ))?;
+    // How it ends shows in its report.
+    let worker = tokio::task::spawn_local(compare(redis.address()));
     let plan = Plan {
         gateway: gateway.public,
         rate: dev.rate,
@@ -94,6 +105,7 @@ async fn play(dev: &settings::Dev) -> Result<ExitCode, super::Error> {
         lasting: dev.lasting,
     };
     let tally = traffic::drive(plan, super::print).await?;
+    worker.abort();
     super::print(&tally.summary())?;
     Ok(match tally.errors() {
         0 => ExitCode::SUCCESS,
@@ -105,6 +117,7 @@ async fn play(dev: &settings::Dev) -> Result<ExitCode, super::Error> {
 async fn spawn_demo(
     services: &mut JoinSet<std::convert::Infallible>,
     version: &str,
+    faulty: bool,
 ) -> Result<SocketAddr, super::Error> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listener = demo::listen(any).await?;
@@ -112,8 +125,40 @@ async fn spawn_demo(
         address: any,
         cause,
     })?;
-    services.spawn(demo::serve(listener, version.to_owned()));
+    let role = demo::Role {
+        version: version.to_owned(),
+        faulty,
+    };
+    services.spawn(demo::serve(listener, role));
     Ok(address)
+}
+
+/// Compares `next`, which no user sees, with `base` on everything that is asked.
+async fn compare(redis: SocketAddr) {
+    let options = store::Options {
+        url: format!("redis://{redis}/0"),
+        user: None,
+        password: None,
+        keys: Keys::new("smartlink:"),
+        instance: "dev".to_owned(),
+    };
+    let plan = worker::Plan {
+        config: options.clone(),
+        records: options,
+        services: Name::parse("test_server").into_iter().collect(),
+        candidates: Vec::new(),
+        start: store::Start::Oldest,
+        mode: Mode::Live,
+        max_rate: None,
+        max_concurrent: 4,
+        claim_after: None,
+        once: false,
+    };
+    // It lasts as long as the play.
+    let (_say, stop) = watch::channel(false);
+    if let Err(error) = worker::run(plan, stop, |_| {}).await {
+        eprintln!("smartlink: {}", super::chain(&error));
+    }
 }
 
 /// Waits until the gateway has read its table and a service answers.
@@ -132,10 +177,9 @@ async fn ready(gateway: SocketAddr) -> Result<(), Error> {
 fn introduction(
     gateway: &Gateway,
     redis: SocketAddr,
-    base: SocketAddr,
-    candidate: SocketAddr,
+    [base, candidate, next]: [SocketAddr; 3],
 ) -> String {
-    let (public, body, port) = (gateway.public, traffic::BODY, redis.port());
+    let (public, body, port) = (gateway.public, traffic::body(0), redis.port());
     let admin = gateway.admin;
     let shift = redis::typed(
         port,
@@ -148,6 +192,7 @@ fn introduction(
 gateway    http://{public}   admin http://{admin}
 redis      127.0.0.1:{port} (private, gone when this ends)
 services   base http://{base}/get_lng_lat/   candidate http://{candidate}/get_lng_lat/
+           next http://{next}/get_lng_lat/ (no user sees it: it gets a copy of every request)
 
 Ask (in another terminal):
   curl -s http://{public}/ai_server/ -d '{body}'
@@ -156,6 +201,8 @@ Shift traffic, and watch it move below:
 Write something wrong, and read what it is:
   {mistake}
   {errors}
+See what is wrong with next, before any user does:
+  smartlink shadow report test_server --redis redis://{redis}
 Ctrl-C ends everything.
 
 "

@@ -14,9 +14,27 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
-/// The body of each request: the standard input form.
-pub(super) const BODY: &str =
-    r#"{"server_name": "test_server", "params": {}, "data": ["Alexanderplatz, Berlin"]}"#;
+/// What is asked for, in turn.
+const ADDRESSES: [&str; 12] = [
+    "Alexanderplatz, Berlin",
+    "The Bund, Shanghai",
+    "Place de la Concorde, Paris",
+    "Circular Quay, Sydney",
+    "West Lake, Hangzhou",
+    "Shibuya, Tokyo",
+    "Baker Street, London",
+    "Times Square, New York",
+    "Lombard, San Francisco",
+    "Uhuru Park, Nairobi",
+    "Civic Centre, Shenzhen",
+    "Temple of Heaven, Beijing",
+];
+
+/// The body of a request, by its number: the standard input form.
+pub(super) fn body(number: usize) -> String {
+    let address = ADDRESSES.get(number % ADDRESSES.len()).unwrap_or(&"");
+    format!(r#"{{"server_name": "test_server", "params": {{}}, "data": ["{address}"]}}"#)
+}
 
 /// The most requests under way at once; while so many wait, none is added.
 const INFLIGHT_MAX: usize = 256;
@@ -108,7 +126,7 @@ impl Tally {
 
 /// Sends one request; whether a version served it.
 pub(super) async fn try_once(gateway: SocketAddr) -> bool {
-    request(gateway, None).await.version.is_some()
+    request(gateway, None, 0).await.version.is_some()
 }
 
 /// Drives the traffic until the plan ends, showing a picture each second; the sum of it all.
@@ -130,11 +148,12 @@ pub(super) async fn drive<E>(plan: Plan, show: impl Fn(&str) -> Result<(), E>) -
         }
         tokio::select! {
             _ = next.tick(), if !over && running.len() < INFLIGHT_MAX => {
+                let number = usize::try_from(sent).unwrap_or(0);
                 sent += 1;
                 let (done, connection) = (done.clone(), idle.pop());
                 running.spawn(async move {
                     // There is room for every request under way, and the receiver outlives them.
-                    drop(done.send(request(plan.gateway, connection).await).await);
+                    drop(done.send(request(plan.gateway, connection, number).await).await);
                 });
             }
             Some(sample) = samples.recv() => {
@@ -158,9 +177,9 @@ fn ticker(period: Duration) -> Interval {
     ticker
 }
 
-async fn request(gateway: SocketAddr, connection: Option<Connection>) -> Sample {
+async fn request(gateway: SocketAddr, connection: Option<Connection>, number: usize) -> Sample {
     let began = Instant::now();
-    let outcome = timeout(REQUEST_MAX, exchange(gateway, connection)).await;
+    let outcome = timeout(REQUEST_MAX, exchange(gateway, connection, number)).await;
     let (version, connection) = outcome.ok().flatten().unzip();
     Sample {
         version: version.flatten(),
@@ -173,6 +192,7 @@ async fn request(gateway: SocketAddr, connection: Option<Connection>) -> Sample 
 async fn exchange(
     gateway: SocketAddr,
     connection: Option<Connection>,
+    number: usize,
 ) -> Option<(Option<String>, Connection)> {
     let mut connection = match connection.filter(|connection| !connection.is_closed()) {
         Some(connection) => connection,
@@ -185,7 +205,7 @@ async fn exchange(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         )
-        .body(Full::from(BODY))
+        .body(Full::from(body(number)))
         .ok()?;
     let resp = connection.send_request(req).await.ok()?;
     let success = resp.status().is_success();

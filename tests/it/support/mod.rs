@@ -12,6 +12,7 @@ pub mod port;
 pub mod process;
 pub mod receiver;
 pub mod redis;
+pub mod replay;
 pub mod scene;
 pub mod secure;
 pub mod shadow;

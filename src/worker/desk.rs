@@ -1,0 +1,141 @@
+//! What stands in the configuration, read each second: the last good state of each hash stays in
+//! force.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::judge::compare::Rules;
+use crate::model::decode::Fields;
+use crate::model::endpoint::{Duty, EndpointSpec, Endpoints};
+use crate::model::keys::Object;
+use crate::model::name::{ServiceName, VersionName};
+use crate::model::object::{Value, decode_object};
+use crate::model::settings::{Effective, Limit, Settings};
+use crate::model::shadow::Shadow;
+use crate::store::{Error, View};
+use crate::telemetry;
+
+/// What a lane needs to know of its service.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) policy: Arc<Shadow>,
+    pub(super) rules: Rules,
+    pub(super) settings: Effective,
+    pub(super) endpoints: Endpoints,
+    /// Requests in flight by version, as the gateways say.
+    in_flight: BTreeMap<String, u64>,
+    concurrency: Option<u32>,
+}
+
+impl Job {
+    /// The endpoints of a version that may be called, backups only where there is no other.
+    pub(super) fn endpoints(&self, version: &VersionName) -> Vec<&EndpointSpec> {
+        let of = |duty: Duty| {
+            let all = self.endpoints.values();
+            let all = all.filter(move |spec| spec.duty == duty && spec.version == *version);
+            all.filter(|spec| spec.weight > 0).collect::<Vec<_>>()
+        };
+        let active = of(Duty::Active);
+        if active.is_empty() {
+            of(Duty::Backup)
+        } else {
+            active
+        }
+    }
+
+    /// Whether users need what the candidate can do: their requests come first.
+    pub(super) fn is_busy(&self, version: &VersionName) -> bool {
+        let in_flight = self.in_flight.get(version.as_str()).copied().unwrap_or(0);
+        self.concurrency
+            .is_some_and(|most| in_flight > 0 && in_flight + 1 >= u64::from(most))
+    }
+}
+
+/// What is in force of one service.
+#[derive(Default)]
+struct Standing {
+    read: Vec<Fields>,
+    defaults: Settings,
+    service: Settings,
+    endpoints: Endpoints,
+    policy: Option<Arc<Shadow>>,
+    job: Option<Rc<Job>>,
+}
+
+/// Reads the configuration of some services.
+pub(super) struct Desk {
+    view: View,
+    standing: BTreeMap<ServiceName, Standing>,
+}
+
+impl Desk {
+    pub(super) fn new(view: View, services: Vec<ServiceName>) -> Self {
+        let standing = services.into_iter().map(|it| (it, Standing::default()));
+        Self {
+            view,
+            standing: standing.collect(),
+        }
+    }
+
+    /// The services that have a shadow, and what stands of each.
+    pub(super) fn jobs(&self) -> impl Iterator<Item = (&ServiceName, &Rc<Job>)> {
+        let standing = self.standing.iter();
+        standing.filter_map(|(service, it)| Some((service, it.job.as_ref()?)))
+    }
+
+    /// Reads everything once.
+    pub(super) async fn read(&mut self) -> Result<(), Error> {
+        let keys = self.view.keys().clone();
+        for (service, standing) in &mut self.standing {
+            let wanted = [
+                Object::Defaults,
+                Object::Service(service.clone()),
+                Object::Endpoints(service.clone()),
+                Object::Shadow(service.clone()),
+            ];
+            let mut names: Vec<String> = wanted.iter().map(|it| keys.object(it)).collect();
+            names.push(keys.live(service));
+            let read = self.view.hashes(&names).await?;
+            if read == standing.read && standing.job.is_some() {
+                continue;
+            }
+            for (at, (object, fields)) in wanted.iter().zip(&read).enumerate() {
+                if standing.read.get(at) == Some(fields) {
+                    continue;
+                }
+                let (value, mistakes) = decode_object(&keys, object, fields);
+                mistakes.iter().for_each(telemetry::config_error);
+                let is_empty = fields.is_empty();
+                match value.filter(|_| mistakes.is_empty()) {
+                    Some(Value::Defaults(settings)) => standing.defaults = settings,
+                    Some(Value::Service(settings)) => standing.service = settings,
+                    Some(Value::Endpoints(endpoints)) => standing.endpoints = endpoints,
+                    Some(Value::Shadow(policy)) if !is_empty || standing.policy.is_none() => {
+                        standing.policy = Some(Arc::new(policy));
+                    }
+                    _ => {}
+                }
+            }
+            let live = read.last().cloned().unwrap_or_default();
+            standing.job = standing.policy.clone().map(|policy| {
+                let settings = Effective::merge(&standing.service, &standing.defaults);
+                let in_flight = live.iter().filter_map(|(field, value)| {
+                    let version = field.strip_suffix(".inflight")?;
+                    Some((version.to_owned(), value.parse().ok()?))
+                });
+                let concurrency = standing.service.concurrency.as_ref();
+                Rc::new(Job {
+                    rules: Rules::new(&policy.comparison),
+                    settings,
+                    endpoints: standing.endpoints.clone(),
+                    in_flight: in_flight.collect(),
+                    concurrency: concurrency.copied().and_then(Limit::at),
+                    policy,
+                })
+            });
+            standing.read = read;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,448 @@
+//! One candidate of one service: takes records as it has room for them, and counts what they come
+//! to.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::error::Error as _;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::call::Caller;
+use super::desk::Job;
+use super::gate::Gate;
+use super::pace::Pace;
+use super::scorer::Scorer;
+use super::status::{Doing, Status};
+use super::{Shared, result};
+use crate::model::name::{ServiceName, VersionName};
+use crate::review::{self, Mode};
+use crate::store::{Error, Finding, Taken};
+use crate::telemetry;
+
+/// Between two looks while there is nothing to do.
+const IDLE: Duration = Duration::from_millis(100);
+/// Between two tries while Redis is away.
+const RETRY: Duration = Duration::from_millis(200);
+/// Between two looks for records of workers that died.
+const CLAIM_EVERY: Duration = Duration::from_secs(5);
+/// Between two complaints.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+/// Between two tries to reach a candidate that is away.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks whether users still need the candidate.
+const BUSY: Duration = Duration::from_millis(100);
+/// Beside twice the time-out of a call, for how long a worker may be silent.
+const SILENT: Duration = Duration::from_secs(10);
+/// How long a count may be tried for once the worker is to end.
+const LAST_TRIES: Duration = Duration::from_secs(5);
+
+/// What others see of a lane.
+pub(super) struct Handle {
+    lane: Rc<Lane>,
+}
+
+/// One candidate of one service.
+pub(super) struct Lane {
+    shared: Rc<Shared>,
+    service: ServiceName,
+    candidate: VersionName,
+    job: RefCell<Rc<Job>>,
+    gate: Gate,
+    pace: Pace,
+    status: RefCell<Status>,
+    /// How often `base` was asked again, by all workers.
+    triples: Cell<u64>,
+    /// Entries being worked on.
+    entries: RefCell<BTreeSet<String>>,
+    complained: Cell<Option<Instant>>,
+    /// Records that were trimmed unread, as far as was told.
+    lost: Cell<u64>,
+    stopping: watch::Sender<bool>,
+}
+
+/// A new lane, and its handle.
+pub(super) fn open(
+    shared: Rc<Shared>,
+    (service, candidate): (ServiceName, VersionName),
+    job: Rc<Job>,
+) -> (Handle, Rc<Lane>) {
+    let status = Status::new(service.clone(), candidate.clone());
+    let lane = Rc::new(Lane {
+        pace: Pace::new(shared.plan.max_rate),
+        shared,
+        service,
+        candidate,
+        job: RefCell::new(job),
+        gate: Gate::default(),
+        status: RefCell::new(status),
+        triples: Cell::new(0),
+        entries: RefCell::default(),
+        complained: Cell::new(None),
+        lost: Cell::new(0),
+        stopping: watch::Sender::new(false),
+    });
+    (
+        Handle {
+            lane: Rc::clone(&lane),
+        },
+        lane,
+    )
+}
+
+impl Handle {
+    /// What stands in the configuration now.
+    pub(super) fn give(&self, job: Rc<Job>) {
+        self.lane.job.replace(job);
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let mut status = self.lane.status.borrow().clone();
+        status.in_flight = self.lane.entries.borrow().len();
+        status
+    }
+}
+
+/// When the lane looks at what.
+struct Turns {
+    look: Instant,
+    claim: Instant,
+    touch: Instant,
+    cursor: String,
+}
+
+impl Lane {
+    pub(super) fn job(&self) -> Rc<Job> {
+        Rc::clone(&self.job.borrow())
+    }
+
+    pub(super) fn candidate(&self) -> &VersionName {
+        &self.candidate
+    }
+
+    pub(super) fn caller(&self) -> &Caller {
+        &self.shared.calls
+    }
+
+    pub(super) fn scorer(&self) -> &Scorer {
+        &self.shared.scorer
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        self.shared.plan.mode
+    }
+
+    pub(super) fn triples(&self) -> u64 {
+        self.triples.get()
+    }
+
+    /// Unix milliseconds.
+    #[expect(
+        clippy::unused_self,
+        reason = "whose clock it is is the lane's business"
+    )]
+    pub(super) fn now_ms(&self) -> u64 {
+        u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default()
+    }
+
+    /// After how long a silent worker's records are taken over.
+    fn silence(&self) -> Duration {
+        let asked = self.shared.plan.claim_after;
+        asked.unwrap_or_else(|| 2 * self.job().settings.timeout + SILENT)
+    }
+
+    /// Waits until the candidate may be called; `None` where the worker ends before.
+    pub(super) async fn may_call(&self) -> Option<()> {
+        let mut stopping = self.stopping.subscribe();
+        let allowed = async {
+            loop {
+                self.gate.pass().await;
+                while self.job().is_busy(&self.candidate) {
+                    sleep(BUSY).await;
+                }
+                self.pace.turn().await;
+                if self.gate.is_open() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = allowed => Some(()),
+            _ = stopping.wait_for(|stopping| *stopping) => None,
+        }
+    }
+
+    /// Works until `stop` says so, or nothing is left where that is enough.
+    pub(super) async fn run(self: Rc<Self>, mut stop: watch::Receiver<bool>) {
+        if !self.begin(&mut stop).await {
+            return;
+        }
+        let watcher = tokio::task::spawn_local(Rc::clone(&self).keep_watch());
+        let mut works = JoinSet::new();
+        let now = Instant::now();
+        let mut turns = Turns {
+            look: now,
+            claim: now,
+            touch: now + self.silence() / 3,
+            cursor: "0-0".to_owned(),
+        };
+        let most = self.shared.plan.max_concurrent;
+        loop {
+            let free = most.saturating_sub(works.len());
+            let may_look = free > 0 && self.gate.is_open();
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break,
+                Some(_done) = works.join_next(), if !works.is_empty() => {}
+                () = self.gate.closed(), if may_look => {}
+                () = sleep_until(turns.touch) => {
+                    turns.touch = Instant::now() + self.silence() / 3;
+                    self.touch().await;
+                    self.look_for_losses().await;
+                }
+                () = sleep_until(turns.look), if may_look => {
+                    let taken = self.look(&mut turns, free).await;
+                    if taken.is_empty() && works.is_empty() && self.is_done().await {
+                        break;
+                    }
+                    for taken in taken {
+                        self.entries.borrow_mut().insert(taken.entry.clone());
+                        works.spawn_local(Rc::clone(&self).work(taken));
+                    }
+                }
+                () = sleep(PROBE_EVERY), if !may_look && free > 0 => {}
+            }
+        }
+        self.stopping.send_replace(true);
+        while works.join_next().await.is_some() {}
+        watcher.abort();
+        self.leave().await;
+    }
+
+    /// Makes the group, and again where somebody deleted the stream; `false` where the worker ends
+    /// before.
+    async fn begin(&self, stop: &mut watch::Receiver<bool>) -> bool {
+        loop {
+            let (plan, comparisons) = (&self.shared.plan, &self.shared.comparisons);
+            let opened = comparisons.open(&self.service, &self.candidate, &plan.start);
+            match opened.await {
+                Ok(_made) => {
+                    let asked = comparisons.count(&self.service, &self.candidate, "triples");
+                    self.triples.set(asked.await.unwrap_or(0));
+                    self.tell(Doing::Comparing).await;
+                    return true;
+                }
+                Err(error) => self.complain(&error),
+            }
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return false,
+                () = sleep(RETRY) => {}
+            }
+        }
+    }
+
+    /// Says what is wrong, now and then.
+    fn complain(&self, error: &Error) {
+        let now = Instant::now();
+        let silent = self.complained.get();
+        if silent.is_none_or(|at| now >= at + COMPLAIN_EVERY) {
+            self.complained.set(Some(now));
+            let why = match error.source() {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            };
+            telemetry::worker_failed(self.service.as_str(), self.candidate.as_str(), &why);
+        }
+    }
+
+    /// The next records: those of workers that died first, now and then.
+    async fn look(&self, turns: &mut Turns, free: usize) -> Vec<Taken> {
+        let comparisons = &self.shared.comparisons;
+        let (service, candidate) = (&self.service, &self.candidate);
+        let now = Instant::now();
+        let mut found = Ok(Vec::new());
+        if now >= turns.claim {
+            let silence = u64::try_from(self.silence().as_millis()).unwrap_or(u64::MAX);
+            let claimed = comparisons.claim(service, candidate, silence, free, &turns.cursor);
+            found = claimed.await.map(|claimed| {
+                if claimed.cursor == "0-0" {
+                    turns.claim = now + CLAIM_EVERY.min(self.silence() / 2);
+                }
+                turns.cursor = claimed.cursor;
+                claimed.taken
+            });
+        }
+        if found.as_ref().is_ok_and(Vec::is_empty) {
+            found = comparisons.read(service, candidate, free).await;
+        }
+        turns.look = Instant::now();
+        match found {
+            Ok(taken) => {
+                if taken.is_empty() {
+                    turns.look += IDLE;
+                }
+                taken
+            }
+            Err(error) => {
+                turns.look += RETRY;
+                if error.is_refused() {
+                    // The stream was deleted, and its groups with it.
+                    let plan = &self.shared.plan;
+                    let again = comparisons.open(service, candidate, &plan.start).await;
+                    if let Err(error) = again {
+                        self.complain(&error);
+                    }
+                } else {
+                    self.complain(&error);
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// Whether nothing is left to do, where that is the end.
+    async fn is_done(&self) -> bool {
+        if !self.shared.plan.once {
+            return false;
+        }
+        let backlog = (self.shared.comparisons).backlog(&self.service, &self.candidate);
+        matches!(backlog.await, Ok((None | Some(0), 0)))
+    }
+
+    async fn touch(&self) {
+        let entries: Vec<String> = self.entries.borrow().iter().cloned().collect();
+        let touched = (self.shared.comparisons).touch(&self.service, &self.candidate, &entries);
+        if let Err(error) = touched.await {
+            self.complain(&error);
+        }
+    }
+
+    /// Says so when records were trimmed before anybody read them.
+    async fn look_for_losses(&self) {
+        let comparisons = &self.shared.comparisons;
+        let read = comparisons.counters(&self.service, &self.candidate);
+        let lost = match read.await {
+            Ok(counters) => review::lost(&counters),
+            Err(error) => return self.complain(&error),
+        };
+        let before = self.lost.replace(lost);
+        if lost > before {
+            let (service, candidate) = (self.service.as_str(), self.candidate.as_str());
+            telemetry::worker_missed(service, candidate, lost);
+            let why =
+                format!("{lost} records were trimmed before {candidate} was compared on them");
+            let event = self.event("shadow_dropped", why);
+            let told = comparisons.tell(&self.service, &self.candidate, &[], Some(event));
+            if let Err(error) = told.await {
+                self.complain(&error);
+            }
+        }
+    }
+
+    fn event(&self, kind: &str, why: String) -> Vec<(&'static str, String)> {
+        vec![
+            ("at_ms", self.now_ms().to_string()),
+            ("kind", kind.to_owned()),
+            ("service", self.service.to_string()),
+            ("version", self.candidate.to_string()),
+            ("why", why),
+        ]
+    }
+
+    async fn work(self: Rc<Self>, taken: Taken) {
+        let finding = result::examine(&self, &taken).await;
+        if let Some(finding) = finding {
+            self.commit(&taken.entry, &finding).await;
+        }
+        self.entries.borrow_mut().remove(&taken.entry);
+    }
+
+    /// Counts, however often Redis has to be asked; somebody else may have been faster.
+    async fn commit(&self, entry: &str, finding: &Finding) {
+        let mut stopping = self.stopping.subscribe();
+        let counted = async {
+            loop {
+                let comparisons = &self.shared.comparisons;
+                let done = comparisons.commit(&self.service, &self.candidate, entry, finding);
+                match done.await {
+                    Ok(counted) => return counted,
+                    Err(error) => self.complain(&error),
+                }
+                sleep(RETRY).await;
+            }
+        };
+        let given_up = async {
+            drop(stopping.wait_for(|stopping| *stopping).await);
+            sleep(LAST_TRIES).await;
+        };
+        tokio::select! {
+            counted = counted => if counted {
+                self.note(finding);
+            },
+            () = given_up => {}
+        }
+    }
+
+    /// Keeps our own count, for whoever watches.
+    fn note(&self, finding: &Finding) {
+        self.status.borrow_mut().note(finding);
+        if finding.counts.iter().any(|(field, _)| field == "triples") {
+            self.triples.set(self.triples.get() + 1);
+        }
+    }
+
+    /// Says when the candidate is away, and tries to reach it until it is back.
+    async fn keep_watch(self: Rc<Self>) {
+        loop {
+            self.gate.closed().await;
+            self.tell(Doing::Waiting).await;
+            loop {
+                let job = self.job();
+                let at = job.endpoints(&self.candidate);
+                if self.caller().reaches(&job, &at).await {
+                    break;
+                }
+                sleep(PROBE_EVERY).await;
+            }
+            self.gate.reopen();
+            self.tell(Doing::Comparing).await;
+        }
+    }
+
+    async fn tell(&self, doing: Doing) {
+        let before = std::mem::replace(&mut self.status.borrow_mut().doing, doing);
+        let changed = before != doing;
+        if changed {
+            let (service, candidate) = (self.service.as_str(), self.candidate.as_str());
+            telemetry::worker_state(service, candidate, doing.name());
+        }
+        let now = self.now_ms().to_string();
+        let event = self.event("shadow_worker", doing.name().to_owned());
+        let fields = [("state", doing.name().to_owned()), ("state_ms", now)];
+        let comparisons = &self.shared.comparisons;
+        let event = changed.then_some(event);
+        let told = comparisons.tell(&self.service, &self.candidate, &fields, event);
+        if let Err(error) = told.await {
+            self.complain(&error);
+        }
+    }
+
+    /// Leaves the group, unless something of ours is still pending.
+    async fn leave(&self) {
+        if !self.entries.borrow().is_empty() {
+            return;
+        }
+        let left = (self.shared.comparisons).leave(&self.service, &self.candidate);
+        if let Err(error) = left.await {
+            self.complain(&error);
+        }
+    }
+}

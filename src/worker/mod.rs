@@ -1,0 +1,140 @@
+//! The shadow worker: reads records, asks candidates the same, compares, counts.
+//!
+//! A candidate's failure is a result and never tried again; what never left the worker is. Each
+//! candidate has a lane of its own, so that a slow one holds up nobody else.
+//!
+//! Invariant: a record is counted once, whatever dies in between; and never more calls at once, or in
+//! a second, than the operator allows.
+
+mod call;
+mod desk;
+mod gate;
+mod lane;
+mod pace;
+mod result;
+mod scorer;
+mod status;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::model::name::{ServiceName, VersionName};
+use crate::model::settings::Rate;
+use crate::review::Mode;
+use crate::store::{Comparisons, Error, Options, Start, View};
+
+use desk::Desk;
+pub use status::{Doing, Status};
+
+/// How often the configuration is read.
+const READ_EVERY: Duration = Duration::from_secs(1);
+/// The most lanes of one worker.
+const LANES_MAX: usize = 1_000;
+
+/// What a worker is to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Redis with the configuration.
+    pub config: Options,
+    /// Redis with the records and results.
+    pub records: Options,
+    /// Whose records.
+    pub services: Vec<ServiceName>,
+    /// Which candidates; empty: those that the policies name.
+    pub candidates: Vec<VersionName>,
+    /// Where the group of a candidate begins that was never compared before.
+    pub start: Start,
+    /// How old records are treated.
+    pub mode: Mode,
+    /// The most calls to a candidate.
+    pub max_rate: Option<Rate>,
+    /// The most calls to a candidate at once.
+    pub max_concurrent: usize,
+    /// After how long a silent worker's records are taken over; `None`: twice the service's
+    /// time-out and ten seconds.
+    pub claim_after: Option<Duration>,
+    /// End when everything was compared.
+    pub once: bool,
+}
+
+/// What all lanes share.
+struct Shared {
+    plan: Plan,
+    comparisons: Comparisons,
+    calls: call::Caller,
+    scorer: scorer::Scorer,
+}
+
+/// Works until `stop` says so, or everything is compared where that is enough; tells each second
+/// how far every lane is. Needs a `LocalSet` around it.
+pub async fn run(
+    plan: Plan,
+    mut stop: watch::Receiver<bool>,
+    mut tell: impl FnMut(&[Status]),
+) -> Result<Vec<Status>, Error> {
+    let view = View::connect(&plan.config)?;
+    let comparisons = Comparisons::connect(&plan.records)?;
+    view.wait().await?;
+    comparisons.wait().await?;
+    let mut desk = Desk::new(view, plan.services.clone());
+    desk.read().await?;
+    let shared = Rc::new(Shared {
+        plan,
+        comparisons,
+        calls: call::Caller::default(),
+        scorer: scorer::Scorer::default(),
+    });
+    let mut lanes: BTreeMap<(ServiceName, VersionName), lane::Handle> = BTreeMap::new();
+    let mut running = JoinSet::new();
+    let mut turns = interval(READ_EVERY);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        for (service, job) in desk.jobs() {
+            let named = &shared.plan.candidates;
+            let candidates = if named.is_empty() {
+                &job.policy.candidates
+            } else {
+                named
+            };
+            for candidate in candidates {
+                let key = (service.clone(), candidate.clone());
+                match lanes.get(&key) {
+                    Some(lane) => lane.give(Rc::clone(job)),
+                    None if lanes.len() < LANES_MAX => {
+                        let (handle, lane) =
+                            lane::open(Rc::clone(&shared), key.clone(), Rc::clone(job));
+                        running.spawn_local(lane.run(stop.clone()));
+                        lanes.insert(key, handle);
+                    }
+                    None => {}
+                }
+            }
+        }
+        let all = || lanes.values().map(lane::Handle::status).collect::<Vec<_>>();
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            _ = turns.tick() => {
+                tell(&all());
+                // What was read last stays in force while Redis is away.
+                if let Err(error) = desk.read().await {
+                    crate::telemetry::redis_lost(&error.to_string());
+                }
+            }
+            Some(_ended) = running.join_next(), if !running.is_empty() => {
+                if running.is_empty() && shared.plan.once {
+                    break;
+                }
+            }
+        }
+    }
+    while running.join_next().await.is_some() {}
+    let statuses = lanes.values().map(lane::Handle::status).collect();
+    // Whatever is pending stays pending: somebody will claim it.
+    drop(shared.comparisons.close().await);
+    Ok(statuses)
+}
