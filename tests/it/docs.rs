@@ -117,6 +117,7 @@ impl Stage {
             "127.0.0.1:9002",
             "127.0.0.1:8000",
             "127.0.0.1:8001",
+            "127.0.0.1:8002",
         ];
         let ports: Vec<Port> = addresses.map(|_| Port::reserve()).into();
         let ours = ports.iter().map(|port| port.address().to_string());
@@ -127,15 +128,17 @@ impl Stage {
             addresses,
             _ports: ports,
         };
-        let [public, admin, base, candidate] = [
+        let [public, admin, base, candidate, next] = [
             "127.0.0.1:9001",
             "127.0.0.1:9002",
             "127.0.0.1:8000",
             "127.0.0.1:8001",
+            "127.0.0.1:8002",
         ]
         .map(|address| stage.here(address));
         stage.run(&["demo", "--listen", &base, "--version", "base"]);
         stage.run(&["demo", "--listen", &candidate, "--version", "candidate"]);
+        stage.run(&["demo", "--listen", &next, "--version", "next", "--faulty"]);
         let url = stage.redis.url();
         stage.run(&[
             "serve", "--listen", &public, "--admin", &admin, "--redis", &url,
