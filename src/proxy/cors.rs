@@ -1,9 +1,9 @@
 //! Cross-origin requests (WHATWG Fetch, section 3.2): who may read answers, and preflights.
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
@@ -17,8 +17,16 @@ const ENTRY_HEADERS: HeaderValue = HeaderValue::from_static(
 );
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("x-request-id, x-smartlink-version, x-smartlink-error, server-timing");
-/// How long a browser may remember a preflight, in seconds: short, so that changes are seen.
-const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+const TRUE: HeaderValue = HeaderValue::from_static("true");
+const ORIGIN_VARIES: HeaderValue = HeaderValue::from_static("Origin");
+/// What the answer to a preflight depends on beside the origin.
+const PREFLIGHT_VARIES: HeaderValue =
+    HeaderValue::from_static("Access-Control-Request-Method, Access-Control-Request-Headers");
+/// WICG Private Network Access, section 3.1.
+const REQUEST_PRIVATE_NETWORK: HeaderName =
+    HeaderName::from_static("access-control-request-private-network");
+const ALLOW_PRIVATE_NETWORK: HeaderName =
+    HeaderName::from_static("access-control-allow-private-network");
 
 /// Whether a browser asks if it may ask.
 pub(super) fn is_preflight(parts: &Parts) -> bool {
@@ -28,16 +36,13 @@ pub(super) fn is_preflight(parts: &Parts) -> bool {
 }
 
 /// The answer to a preflight of the named entry.
-pub(super) fn entry_preflight(
-    defaults: &Effective,
-    origin: Option<&HeaderValue>,
-) -> Response<AnswerBody> {
+pub(super) fn entry_preflight(defaults: &Effective, asked: &HeaderMap) -> Response<AnswerBody> {
     let mut response = no_content();
     let headers = response.headers_mut();
-    mark_entry(defaults, origin, headers);
+    mark_entry(defaults, asked.get(ORIGIN), headers);
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, ENTRY_METHODS);
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, ENTRY_HEADERS);
-    headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+    finish_preflight(defaults, &defaults.cors_entry, asked, headers);
     response
 }
 
@@ -45,16 +50,29 @@ pub(super) fn entry_preflight(
 pub(super) fn routed_preflight(settings: &Effective, asked: &HeaderMap) -> Response<AnswerBody> {
     let mut response = no_content();
     let headers = response.headers_mut();
-    if mark(&settings.cors_routed, asked.get(ORIGIN), headers) {
+    if mark(settings, &settings.cors_routed, asked.get(ORIGIN), headers) {
         if let Some(method) = asked.get(ACCESS_CONTROL_REQUEST_METHOD) {
             headers.insert(ACCESS_CONTROL_ALLOW_METHODS, method.clone());
         }
         if let Some(names) = asked.get(ACCESS_CONTROL_REQUEST_HEADERS) {
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
         }
-        headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+        finish_preflight(settings, &settings.cors_routed, asked, headers);
     }
+    headers.append(VARY, PREFLIGHT_VARIES);
     response
+}
+
+/// What every preflight may be told beside its method and headers.
+fn finish_preflight(settings: &Effective, cors: &Cors, asked: &HeaderMap, headers: &mut HeaderMap) {
+    let seconds = settings.cors_max_age.as_secs();
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(seconds));
+    // From the public network into ours only pages that somebody named.
+    let named = matches!(cors, Cors::Origins(origins)
+        if asked.get(ORIGIN).is_some_and(|origin| origins.contains(origin)));
+    if named && asked.get(REQUEST_PRIVATE_NETWORK) == Some(&TRUE) {
+        headers.insert(ALLOW_PRIVATE_NETWORK, TRUE);
+    }
 }
 
 /// Marks an answer of the named entry: each says who may read it, asked or not.
@@ -63,7 +81,7 @@ pub(super) fn mark_entry(
     origin: Option<&HeaderValue>,
     headers: &mut HeaderMap,
 ) {
-    if mark(&settings.cors_entry, origin, headers) {
+    if mark(settings, &settings.cors_entry, origin, headers) {
         return;
     }
     if let Cors::Origins(origins) = &settings.cors_entry
@@ -79,28 +97,51 @@ pub(super) fn mark_routed(
     origin: Option<&HeaderValue>,
     headers: &mut HeaderMap,
 ) {
-    mark(&settings.cors_routed, origin, headers);
+    mark(settings, &settings.cors_routed, origin, headers);
 }
 
 /// Replaces the upstream's own words; tells whether the origin may read.
-fn mark(cors: &Cors, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> bool {
-    let allowed = match cors {
+fn mark(
+    settings: &Effective,
+    cors: &Cors,
+    origin: Option<&HeaderValue>,
+    headers: &mut HeaderMap,
+) -> bool {
+    let (allowed, credentials) = match cors {
         Cors::Off => return false,
-        Cors::Any => Some(HeaderValue::from_static("*")),
+        Cors::Any => (Some(HeaderValue::from_static("*")), false),
         Cors::Origins(origins) => {
-            headers.append(VARY, HeaderValue::from_static("Origin"));
-            origin.filter(|origin| origins.contains(origin)).cloned()
+            vary_by_origin(headers);
+            let listed = origin.filter(|origin| origins.contains(origin));
+            (listed.cloned(), settings.cors_credentials)
         }
     };
     remove_theirs(headers);
     let readable = allowed.is_some();
     if let Some(value) = allowed {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, value);
+        if credentials {
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
+        }
     }
     if origin.is_some() {
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     }
     readable
+}
+
+/// Tells caches that the answer is another one for another origin, where nobody said so before.
+fn vary_by_origin(headers: &mut HeaderMap) {
+    let names = |line: &HeaderValue| {
+        let mut names = line.as_bytes().split(|byte| *byte == b',');
+        names.any(|name| {
+            let name = name.trim_ascii();
+            name == b"*" || name.eq_ignore_ascii_case(b"origin")
+        })
+    };
+    if !headers.get_all(VARY).iter().any(names) {
+        headers.append(VARY, ORIGIN_VARIES);
+    }
 }
 
 /// Where we speak of origins, nothing the upstream said of them stands beside it.

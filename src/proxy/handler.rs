@@ -97,9 +97,10 @@ pub(super) async fn handle(
         Ok(()) if named && parts.method == Method::POST => {
             entry::serve(&exchange, &parts, body, origin).await
         }
-        Ok(()) if named && cors::is_preflight(&parts) => {
-            Ok(cors::entry_preflight(&exchange.table.defaults, origin))
-        }
+        Ok(()) if named && cors::is_preflight(&parts) => Ok(cors::entry_preflight(
+            &exchange.table.defaults,
+            &parts.headers,
+        )),
         Ok(()) => routed::serve(&exchange, &parts, body, origin).await,
         Err(error) => Err(error.into()),
     };

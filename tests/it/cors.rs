@@ -182,3 +182,176 @@ fn a_routed_preflight_is_answered_where_cors_is_on() {
         (204, None)
     );
 }
+
+/// What a page of an origin does with `fetch`.
+struct Page {
+    origin: &'static str,
+    method: &'static str,
+    /// A header that no form can send.
+    header: Option<&'static str>,
+    credentials: bool,
+}
+
+impl Page {
+    /// Whether the page gets to read the answer, by the Fetch standard: CORS-preflight fetch
+    /// (section 4.8) where one is needed, then the CORS check (section 4.10).
+    fn reads(&self, gateway: &Gateway, path: &str) -> bool {
+        let simple = matches!(self.method, "GET" | "POST" | "HEAD") && self.header.is_none();
+        if !simple {
+            let named = self.header.map_or(String::new(), |name| {
+                format!("access-control-request-headers: {name}\r\n")
+            });
+            let answer = gateway.ask(format!(
+                "OPTIONS {path} HTTP/1.1\r\nhost: h\r\norigin: {}\r\n\
+                 access-control-request-method: {}\r\n{named}\r\n",
+                self.origin, self.method
+            ));
+            let lists = |name: &str, wanted: &str| {
+                let list = answer.header(name).unwrap_or_default().split(',');
+                let list: Vec<&str> = list.map(str::trim).collect();
+                let star = list.contains(&"*") && !self.credentials;
+                star || list.iter().any(|item| item.eq_ignore_ascii_case(wanted))
+            };
+            let method = matches!(self.method, "GET" | "POST" | "HEAD")
+                || lists("access-control-allow-methods", self.method);
+            let header =
+                (self.header).is_none_or(|name| lists("access-control-allow-headers", name));
+            let fine = (200..300).contains(&answer.head.status);
+            if !(fine && self.passes(&answer) && method && header) {
+                return false;
+            }
+        }
+        let cookie = if self.credentials {
+            "cookie: a=b\r\n"
+        } else {
+            ""
+        };
+        let header = self
+            .header
+            .map_or(String::new(), |name| format!("{name}: 1\r\n"));
+        let answer = gateway.ask(format!(
+            "{} {path} HTTP/1.1\r\nhost: h\r\norigin: {}\r\n{cookie}{header}content-length: 20\r\n\r\n{BODY}",
+            self.method, self.origin
+        ));
+        self.passes(&answer)
+    }
+
+    /// The CORS check.
+    fn passes(&self, answer: &Answer) -> bool {
+        let Some(allowed) = answer.header("access-control-allow-origin") else {
+            return false;
+        };
+        if allowed == "*" && !self.credentials {
+            return true;
+        }
+        let credentials = answer.header("access-control-allow-credentials");
+        allowed == self.origin && (!self.credentials || credentials == Some("true"))
+    }
+}
+
+#[test]
+fn pages_read_what_the_fetch_standard_and_the_setting_let_them() {
+    const A: &str = "https://a.example";
+    const EVIL: &str = "https://evil.example";
+    const LIST: &str = "https://a.example, https://b.example";
+    let upstream = Upstream::saying("ok");
+    let url = upstream.url("/");
+    // `cors`, `cors_credentials`, origin, method, header, credentials: named entry, route.
+    #[rustfmt::skip]
+    let cases = [
+        (None, None, A, "POST", None, false, true, false),
+        (None, None, A, "POST", None, true, false, false),
+        (None, None, A, "POST", Some("x-api-key"), false, true, false),
+        (None, None, A, "POST", Some("x-own"), false, false, false),
+        (Some("*"), None, A, "POST", None, false, true, true),
+        (Some("*"), None, A, "POST", None, true, false, false),
+        (Some("*"), None, A, "POST", Some("x-own"), false, false, true),
+        (Some("*"), None, "null", "POST", None, false, true, true),
+        (Some(LIST), None, A, "POST", None, false, true, true),
+        (Some(LIST), None, A, "POST", None, true, false, false),
+        (Some(LIST), None, EVIL, "POST", None, false, false, false),
+        (Some(LIST), None, "null", "POST", None, false, false, false),
+        (Some(LIST), None, A, "DELETE", None, false, false, true),
+        (Some(LIST), Some("on"), A, "POST", None, true, true, true),
+        (Some(LIST), Some("on"), A, "POST", Some("authorization"), true, true, true),
+        (Some(LIST), Some("on"), A, "PUT", Some("x-own"), true, false, true),
+        (Some(LIST), Some("on"), EVIL, "POST", None, true, false, false),
+        (Some(LIST), Some("on"), EVIL, "POST", None, false, false, false),
+        (Some(LIST), Some("on"), "null", "POST", None, true, false, false),
+        (Some(LIST), Some("on"), "https://a.example.evil", "POST", None, true, false, false),
+        (Some(LIST), Some("off"), A, "POST", None, true, false, false),
+        (Some("off"), None, A, "POST", None, false, false, false),
+    ];
+    for (cors, with, origin, method, header, credentials, entry, route) in cases {
+        let mut fields = vec![
+            ("endpoints:s", url.as_str(), "base"),
+            ("route:r", "service", "s"),
+            ("route:r", "path", "/r"),
+        ];
+        fields.extend(cors.map(|cors| ("defaults", "cors", cors)));
+        fields.extend(with.map(|with| ("defaults", "cors_credentials", with)));
+        let gateway = Gateway::start(&fields);
+        let page = Page {
+            origin,
+            method,
+            header,
+            credentials,
+        };
+        let case = format!("{cors:?} {with:?} {origin} {method} {header:?} {credentials}");
+        assert_eq!(page.reads(&gateway, "/ai_server/"), entry, "entry: {case}");
+        assert_eq!(page.reads(&gateway, "/r"), route, "route: {case}");
+    }
+}
+
+#[test]
+fn answers_that_depend_on_the_origin_say_so_once() {
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\nvary: accept, ORIGIN\r\ncontent-length: 2\r\n\r\nok",
+    );
+    let gateway = Gateway::start(&[
+        ("endpoints:s", &upstream.url("/"), "base"),
+        ("defaults", "cors", "https://a.example"),
+        ("defaults", "cors_max_age", "1h"),
+        ("route:r", "service", "s"),
+        ("route:r", "path", "/r"),
+    ]);
+    assert_eq!(gateway.post(BODY).head.values("vary"), ["accept, ORIGIN"]);
+    for bad in ["{}", r#"{"server_name": "nobody"}"#] {
+        assert_eq!(gateway.post(bad).head.values("vary"), ["Origin"]);
+    }
+    let answer = preflight(&gateway, "/r", "https://a.example");
+    assert_eq!(answer.header("access-control-max-age"), Some("3600"));
+    assert_eq!(
+        answer.head.values("vary"),
+        [
+            "Origin",
+            "Access-Control-Request-Method, Access-Control-Request-Headers"
+        ]
+    );
+}
+
+#[test]
+fn only_listed_origins_are_let_from_the_public_network_into_ours() {
+    let upstream = Upstream::saying("ok");
+    let url = upstream.url("/");
+    for (cors, origin, wanted) in [
+        ("*", "https://a.example", None),
+        ("https://a.example", "https://a.example", Some("true")),
+        ("https://a.example", "https://evil.example", None),
+    ] {
+        let gateway = Gateway::start(&[
+            ("endpoints:s", &url, "base"),
+            ("defaults", "cors", cors),
+            ("route:r", "service", "s"),
+            ("route:r", "path", "/r"),
+        ]);
+        for path in ["/ai_server/", "/r"] {
+            let answer = gateway.ask(format!(
+                "OPTIONS {path} HTTP/1.1\r\nhost: h\r\norigin: {origin}\r\naccess-control-request-method: POST\r\n\
+                 access-control-request-private-network: true\r\n\r\n"
+            ));
+            let allowed = answer.header("access-control-allow-private-network");
+            assert_eq!(allowed, wanted, "{cors} {origin} {path}");
+        }
+    }
+}

@@ -31,6 +31,7 @@ mod million_tokens;
 mod proxy_protocol;
 mod queueing;
 mod rate_limits;
+mod redis_acl;
 mod redis_faults;
 mod redis_forms;
 mod retries;

@@ -90,6 +90,8 @@ const CASES: &[Case] = &[
     ("service", &[("auth", "tokens")], "auth", "open, token or jwt:", Both),
     ("service", &[("cors", "https://a.example/x")], "cors", "off, * or an origin", Both),
     ("service", &[("cors", "*, https://a.example")], "cors", "not \"*\"", Both),
+    ("service", &[("cors", "*"), ("cors_credentials", "on")], "cors_credentials", "needs a list of origins", Decoder),
+    ("service", &[("cors_credentials", "on")], "cors_credentials", "needs a list of origins", Decoder),
     ("service", &[("allow_ip", "10.0.0.0/33")], "allow_ip", "an address or network", Decoder),
     ("service", &[("deny_ip", "10.0.0.1,,10.0.0.2")], "deny_ip", "without empty items", Both),
     ("service", &[("tls_ca", "ca.pem")], "tls_ca", "the absolute path", Both),

@@ -97,6 +97,16 @@ fn take_limits(decoder: &mut Decoder<'_>, settings: &mut Settings) {
 fn take_callers(decoder: &mut Decoder<'_>, settings: &mut Settings) {
     settings.auth = decoder.take("auth", list(auth));
     settings.cors = decoder.take("cors", cors);
+    settings.cors_credentials = decoder.take("cors_credentials", switch);
+    settings.cors_max_age = decoder.take("cors_max_age", duration);
+    let listed = matches!(settings.cors, Some(Cors::Origins(_)));
+    if settings.cors_credentials == Some(true) && !listed {
+        decoder.mistake(
+            Some("cors_credentials"),
+            "needs a list of origins in cors beside it: * with credentials would open every \
+             session to every page",
+        );
+    }
     settings.allow_ip = decoder.take("allow_ip", networks);
     settings.deny_ip = decoder.take("deny_ip", networks);
     settings.forward_credentials = decoder.take("forward_credentials", switch);

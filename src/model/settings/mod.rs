@@ -199,6 +199,8 @@ pub struct Settings {
     pub max_stream: Option<Limit<u64>>,
     pub auth: Option<Vec<Auth>>,
     pub cors: Option<Cors>,
+    pub cors_credentials: Option<bool>,
+    pub cors_max_age: Option<Duration>,
     pub allow_ip: Option<Networks>,
     pub deny_ip: Option<Networks>,
     pub forward_credentials: Option<bool>,
@@ -277,6 +279,10 @@ pub struct Effective {
     pub cors_entry: Cors,
     /// Routed requests: what `cors` says, off where nobody says.
     pub cors_routed: Cors,
+    /// Whether pages of listed origins may send cookies and read what comes of it.
+    pub cors_credentials: bool,
+    /// How long a browser may remember a preflight.
+    pub cors_max_age: Duration,
     /// Ways to be let in, any of which suffices; empty: anybody is.
     pub auth: Vec<Auth>,
     /// From where requests are let in; `None`: from everywhere.
@@ -316,7 +322,13 @@ impl Effective {
                 service.$field.clone().or_else(|| defaults.$field.clone())
             };
         }
-        let cors = said!(cors);
+        // Whoever says which origins says whether with credentials: no list is widened from afar.
+        let speaks = if service.cors.is_some() {
+            service
+        } else {
+            defaults
+        };
+        let cors = speaks.cors.clone();
         Self {
             enabled: said!(enabled).unwrap_or(true),
             balance: said!(balance).unwrap_or_default(),
@@ -352,6 +364,8 @@ impl Effective {
             max_stream: said!(max_stream).and_then(Limit::at),
             cors_entry: cors.clone().unwrap_or(Cors::Any),
             cors_routed: cors.unwrap_or(Cors::Off),
+            cors_credentials: speaks.cors_credentials.unwrap_or(false),
+            cors_max_age: said!(cors_max_age).unwrap_or(Duration::from_mins(10)),
             auth: ways_in(said!(auth)),
             allow_ip: said!(allow_ip),
             deny_ip: said!(deny_ip),
