@@ -152,6 +152,12 @@ impl Bound {
         let running = self.proxy.start(&self.control.table, &links, counters)?;
         drop(links);
         telemetry::listening(&self.instance, &self.public, self.admin);
+        if self.public.iter().any(|at| !at.ip().is_loopback()) {
+            let table = self.control.table.load();
+            if let Some(first) = table.open().next() {
+                telemetry::open_services(table.open().count(), first.name.as_str());
+            }
+        }
         runtime.block_on(stop);
         telemetry::draining();
         self.control.status.set_draining();

@@ -1,5 +1,7 @@
-//! `check`: reads everything in Redis and prints a line per mistake.
+//! `check`: reads everything in Redis and prints a line per mistake, and per thing that is allowed
+//! but seldom meant.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -10,6 +12,7 @@ use crate::model::config::{Config, Extent, Reading, Sight};
 use crate::model::decode::ConfigError;
 use crate::model::keys::{Keys, Object, Parsed};
 use crate::model::name::Name;
+use crate::model::table::Table;
 use crate::settings;
 use crate::store;
 
@@ -19,6 +22,15 @@ struct Report {
     services: usize,
     routes: usize,
     mistakes: Vec<Mistake>,
+    /// What is no mistake and seldom meant.
+    warnings: Vec<Mistake>,
+}
+
+/// What was read.
+struct Seen {
+    objects: Vec<store::Found>,
+    /// Where live gateways accept more than their own machine.
+    public: Vec<SocketAddr>,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -31,16 +43,16 @@ struct Mistake {
 /// Prints the mistakes and a summary; the exit code says whether there was any.
 pub(super) fn run(check: &settings::Check) -> Result<ExitCode, Error> {
     let options = redis_options(&check.redis, &format!("check-{}", std::process::id()));
-    let found = super::runtime()?
-        .block_on(store::read_all(&options))
+    let seen = super::runtime()?
+        .block_on(read(&options))
         .map_err(|cause| Error::Redis {
             place: options.shown(),
             cause,
         })?;
     if let Some(id) = &check.alert {
-        return try_alert(&options, found, id);
+        return try_alert(&options, seen.objects, id);
     }
-    let report = judge(&options.keys, found, random());
+    let report = judge(&options.keys, seen, random());
     super::print(&if check.json {
         let json = serde_json::to_string_pretty(&report).expect("texts and numbers are JSON");
         format!("{json}\n")
@@ -51,6 +63,28 @@ pub(super) fn run(check: &settings::Check) -> Result<ExitCode, Error> {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    })
+}
+
+async fn read(options: &store::Options) -> Result<Seen, store::Error> {
+    let objects = store::read_all(options).await?;
+    let view = store::View::connect(options)?;
+    view.wait().await?;
+    let (mut scan, mut keys) = (store::Scan::default(), Vec::new());
+    loop {
+        keys.extend(view.keys_like(&mut scan, "gateway:*").await?);
+        if scan.is_at_start() {
+            break;
+        }
+    }
+    let gateways = view.hashes(&keys).await?;
+    let addresses = gateways.iter().filter_map(|fields| fields.get("address"));
+    let addresses = addresses.filter_map(|address| address.parse::<SocketAddr>().ok());
+    Ok(Seen {
+        objects,
+        public: addresses
+            .filter(|address| !address.ip().is_loopback())
+            .collect(),
     })
 }
 
@@ -93,10 +127,10 @@ fn try_alert(
 }
 
 /// Takes everything as a gateway would that starts now.
-fn judge(keys: &Keys, found: Vec<store::Found>, seed: u64) -> Report {
+fn judge(keys: &Keys, found: Seen, seed: u64) -> Report {
     let mut config = Config::new(keys.clone());
-    let mut readings = Vec::with_capacity(found.len());
-    for (key, raw) in found {
+    let mut readings = Vec::with_capacity(found.objects.len());
+    for (key, raw) in found.objects {
         match keys.parse(&key) {
             Parsed::Object(object) => readings.push(Reading {
                 object,
@@ -118,11 +152,35 @@ fn judge(keys: &Keys, found: Vec<store::Found>, seed: u64) -> Report {
         .chain(ambiguous.iter().map(|pair| Mistake::ambiguous(keys, pair)))
         .collect();
     mistakes.sort();
+    let open = found.public.first().and_then(|at| open(keys, &table, *at));
     Report {
         services: table.services.len(),
         routes: table.routes.routes.len(),
         mistakes,
+        warnings: open.into_iter().collect(),
     }
+}
+
+/// That services ask nobody who they are, where a gateway listens to more than its own machine.
+fn open(keys: &Keys, table: &Table, at: SocketAddr) -> Option<Mistake> {
+    const NAMED: usize = 5;
+    let mut names = table.open().map(|service| service.name.as_str());
+    let shown: Vec<&str> = names.by_ref().take(NAMED).collect();
+    let more = names.count();
+    let first = shown.first()?;
+    let list = shown.join(", ");
+    let list = match more {
+        0 => list,
+        more => format!("{list} and {more} more"),
+    };
+    Some(Mistake {
+        key: keys.object(&Object::Defaults),
+        field: Some("auth".to_owned()),
+        message: format!(
+            "anybody who reaches {at} may ask {list}; want token here, or in {} and its like",
+            keys.object(&Object::Service(Name::parse(first)?))
+        ),
+    })
 }
 
 impl From<&ConfigError> for Mistake {
@@ -164,7 +222,9 @@ fn lines(report: &Report) -> String {
         counted(report.mistakes.len(), "mistake")
     );
     let mistakes = report.mistakes.iter().map(Mistake::line);
-    mistakes.chain([summary]).collect()
+    let warnings = report.warnings.iter().map(Mistake::line);
+    let warnings = warnings.map(|line| format!("warning: {line}"));
+    mistakes.chain(warnings).chain([summary]).collect()
 }
 
 fn counted(count: usize, noun: &str) -> String {
@@ -189,7 +249,43 @@ mod tests {
     }
 
     fn check(hashes: &[(&str, &[(&str, &str)])]) -> String {
-        lines(&judge(&Keys::new("smartlink:"), found(hashes), 7))
+        check_behind(&[], hashes)
+    }
+
+    /// With gateways that listen there.
+    fn check_behind(public: &[&str], hashes: &[(&str, &[(&str, &str)])]) -> String {
+        let public = public.iter().map(|at| at.parse().expect("an address"));
+        let seen = Seen {
+            objects: found(hashes),
+            public: public.collect(),
+        };
+        lines(&judge(&Keys::new("smartlink:"), seen, 7))
+    }
+
+    #[test]
+    fn open_services_are_a_warning_where_others_than_this_machine_can_ask() {
+        let endpoints: &[(&str, &str)] = &[("http://127.0.0.1:1/", "base")];
+        let open = [("endpoints:a", endpoints), ("endpoints:b", endpoints)];
+        assert_eq!(check(&open), "2 services, 0 routes, 0 mistakes\n");
+        let text = check_behind(&["0.0.0.0:9001"], &open);
+        assert!(
+            text.starts_with("warning: smartlink:defaults auth: "),
+            "{text}"
+        );
+        assert!(
+            text.contains("0.0.0.0:9001 may ask a, b; want token"),
+            "{text}"
+        );
+        assert!(text.ends_with("0 mistakes\n"), "{text}");
+        let closed: &[(&str, &str)] = &[("auth", "token")];
+        let half = [open[0], open[1], ("service:a", closed)];
+        let text = check_behind(&["0.0.0.0:9001"], &half);
+        assert!(text.contains("may ask b; want token"), "{text}");
+        let all = [open[0], open[1], ("defaults", closed)];
+        assert_eq!(
+            check_behind(&["0.0.0.0:9001"], &all),
+            "2 services, 0 routes, 0 mistakes\n"
+        );
     }
 
     #[test]

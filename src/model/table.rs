@@ -72,6 +72,14 @@ impl Default for Table {
     }
 }
 
+impl Table {
+    /// The services that ask nobody who they are.
+    pub fn open(&self) -> impl Iterator<Item = &Arc<Service>> {
+        let open = |service: &&Arc<Service>| service.settings.auth.is_empty();
+        self.services.iter().filter(open)
+    }
+}
+
 /// Alerts by id.
 pub type Alerts = BTreeMap<Name, Arc<Alert>>;
 

@@ -75,6 +75,14 @@ pub fn listening(instance: &str, public: &[SocketAddr], admin: Option<SocketAddr
     info!(instance, version, ?public, admin, "listening");
 }
 
+/// These services ask nobody who they are, and more than this machine can reach them.
+pub fn open_services(count: usize, first: &str) {
+    warn!(
+        count,
+        first, "open services on a public address: anybody may ask them; auth token closes them"
+    );
+}
+
 /// A new table is in force.
 pub fn config_applied(revision: u64, changed: &[String]) {
     /// A first load names thousands; a change by hand a few.
