@@ -133,7 +133,7 @@ mod tests {
     use crate::model::issuer;
 
     /// What the claims open for an issuer with these fields: the services, or the refusal.
-    fn check(fields: &[(&str, &str)], claims: Value) -> Result<Option<Vec<Box<str>>>, Refusal> {
+    fn check(fields: &[(&str, &str)], claims: &Value) -> Result<Option<Vec<Box<str>>>, Refusal> {
         let base = [
             ("issuer", "i"),
             ("audience", "a, b"),
@@ -197,14 +197,15 @@ mod tests {
             ),
             (&[("require", "r.roles=a")], json!({"r": ["a"]}), false),
         ] {
-            let got = check(fields, claims.clone());
+            let got = check(fields, &claims);
             assert_eq!(got.is_ok(), good, "{fields:?} {claims} {got:?}");
         }
     }
 
     #[test]
     fn services_stand_in_a_list_or_between_commas_or_blanks() {
-        let services = |claims| check(&[("services_claim", "s")], claims).expect("it is good");
+        let services =
+            |claims: Value| check(&[("services_claim", "s")], &claims).expect("it is good");
         let named = |names: &[&str]| Some(names.iter().map(|name| (*name).into()).collect());
         assert_eq!(
             services(json!({"s": ["a", 1, "b-*"]})),
@@ -213,7 +214,7 @@ mod tests {
         assert_eq!(services(json!({"s": "a, b c"})), named(&["a", "b", "c"]));
         assert_eq!(services(json!({"s": {}})), named(&[]));
         assert_eq!(services(json!({})), named(&[]));
-        assert_eq!(check(&[], json!({})), Ok(None));
+        assert_eq!(check(&[], &json!({})), Ok(None));
     }
 
     #[test]
