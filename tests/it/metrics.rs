@@ -228,6 +228,7 @@ fn requests_of_clients_are_told_as_redis_is_told() {
 fn every_metric_is_in_the_manual_and_in_a_scrape() {
     let redis = Redis::start();
     redis.run("HSET smartlink:endpoints:a http://127.0.0.1:1/ base http://127.0.0.1:2/ candidate");
+    redis.run("HSET smartlink:shadow:a sample 1%");
     redis.run("HSET smartlink:alert:ops url http://127.0.0.1:1/ on config_error");
     redis.run("HSET smartlink:defaults timeout soon");
     let plane = Plane::start(&redis);
