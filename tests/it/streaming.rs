@@ -544,7 +544,7 @@ fn a_stream_outlives_the_timeout_of_the_head() {
         connection.read_request();
         connection.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(600) {
+        while begun.elapsed() < Duration::from_millis(1500) {
             connection.send("1\r\n.\r\n");
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -552,8 +552,8 @@ fn a_stream_outlives_the_timeout_of_the_head() {
     });
     let gateway = Gateway::start(&[
         ("endpoints:s", &upstream.url("/"), "base"),
-        ("service:s", "timeout", "200ms"),
-        ("service:s", "stall", "300ms"),
+        ("service:s", "timeout", "1s"),
+        ("service:s", "stall", "10s"),
         ("route:all", "service", "s"),
         ("route:all", "path", "/"),
     ]);
