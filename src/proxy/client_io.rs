@@ -80,7 +80,11 @@ impl AsyncRead for ClientIo {
             return this.refuse();
         }
         let before = out.filled().len();
-        let read = this.state.poll_read(cx, out);
+        let read = if this.framing.in_body() {
+            this.state.poll_read(cx, out)
+        } else {
+            this.state.poll_read_little(cx, out)
+        };
         this.state
             .waits_for_body(read.is_pending() && this.framing.in_body());
         ready!(read)?;

@@ -21,6 +21,7 @@ mod peer;
 mod proxy_protocol;
 mod record;
 mod routed;
+mod socket;
 mod state;
 mod tee;
 mod tunnel;

@@ -8,9 +8,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
-use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
+use tokio::io::{AsyncRead as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -18,6 +18,7 @@ use super::framing::Violation;
 use super::guard::{Holding, Told};
 use super::peer::Peer;
 use super::record::Record;
+use super::socket;
 use super::tunnel::Tunnel;
 use super::worker::Worker;
 
@@ -177,9 +178,28 @@ impl State {
         }
     }
 
+    /// The same of what is expected to be little: `LITTLE` at most.
+    pub(super) fn poll_read_little(
+        &self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let stream = self.stream.borrow();
+        let Some(stream) = &*stream else {
+            return Poll::Ready(Ok(()));
+        };
+        socket::with_scratch(|scratch| {
+            let most = out.remaining().min(scratch.len());
+            let room = scratch.get_mut(..most).unwrap_or_default();
+            let read = ready!(socket::poll_recv(stream, cx, room))?;
+            out.put_slice(room.get(..read).unwrap_or_default());
+            Poll::Ready(Ok(()))
+        })
+    }
+
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut *self.stream.borrow_mut() {
-            Some(stream) => Pin::new(stream).poll_write(cx, buf),
+        match &*self.stream.borrow() {
+            Some(stream) => socket::poll_send(stream, cx, buf),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -189,8 +209,8 @@ impl State {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut *self.stream.borrow_mut() {
-            Some(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        match &*self.stream.borrow() {
+            Some(stream) => socket::poll_send_parts(stream, cx, bufs),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }

@@ -6,7 +6,6 @@
 //!
 //! Invariant: `reusable` only after a whole answer to a wholly sent request, with nothing behind it.
 
-use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -25,18 +24,13 @@ use super::answer_head::{self, Head, Length};
 use super::chunks::Chunks;
 use crate::proxy::body::SendBody;
 use crate::proxy::headers;
+use crate::proxy::socket::{self, LITTLE};
 use crate::transport::UpstreamIo;
 
-/// What is read at once while a head is expected: most answers are here whole.
-const FIRST_READ: usize = 8 * 1024;
 /// What is read at once of a longer body.
 const BODY_READ: usize = 64 * 1024;
 /// Up to this a whole body is written behind the head in one piece.
 const COALESCE: usize = 8 * 1024;
-
-thread_local! {
-    static SCRATCH: RefCell<[u8; FIRST_READ]> = const { RefCell::new([0; FIRST_READ]) };
-}
 
 /// How the body of a request is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,11 +76,44 @@ impl Socket {
     }
 
     /// Most endpoints are asked without TLS: no layer in between.
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut io = self.io();
         match io.inner_mut() {
-            MaybeHttpsStream::Http(tcp) => Pin::new(tcp.inner_mut()).poll_read(cx, buf),
-            MaybeHttpsStream::Https(_) => io.poll_read(cx, buf),
+            MaybeHttpsStream::Http(tcp) => socket::poll_recv(tcp.inner(), cx, room),
+            MaybeHttpsStream::Https(_) => {
+                let mut buf = ReadBuf::new(room);
+                ready!(io.poll_read(cx, &mut buf))?;
+                Poll::Ready(Ok(buf.filled().len()))
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut io = self.io();
+        match io.inner_mut() {
+            MaybeHttpsStream::Http(tcp) => socket::poll_send(tcp.inner(), cx, bytes),
+            MaybeHttpsStream::Https(_) => io.poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_parts(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut io = self.io();
+        match io.inner_mut() {
+            MaybeHttpsStream::Http(tcp) => socket::poll_send_parts(tcp.inner(), cx, parts),
+            MaybeHttpsStream::Https(_) => io.poll_write_vectored(cx, parts),
+        }
+    }
+
+    /// TLS holds records back until it is told.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut io = self.io();
+        match io.inner_mut() {
+            MaybeHttpsStream::Http(_) => Poll::Ready(Ok(())),
+            MaybeHttpsStream::Https(_) => io.poll_flush(cx),
         }
     }
 
@@ -170,10 +197,8 @@ impl Http1 {
 
     /// Whether nothing came since the last answer: neither its end nor a byte that nobody asked for.
     pub(super) fn is_quiet(&mut self) -> bool {
-        let mut byte = [0; 1];
-        let mut buf = ReadBuf::new(&mut byte);
         let mut cx = Context::from_waker(Waker::noop());
-        self.socket.poll_read(&mut cx, &mut buf).is_pending()
+        self.socket.poll_read(&mut cx, &mut [0; 1]).is_pending()
     }
 
     /// Begins an exchange with a written head.
@@ -245,10 +270,9 @@ impl Http1 {
 
     /// Reads through a shared buffer, so that a waiting exchange holds none of its own.
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut buf = ReadBuf::new(scratch);
-            ready!(self.socket.poll_read(cx, &mut buf))?;
-            let bytes = buf.filled();
+        socket::with_scratch(|scratch| {
+            let read = ready!(self.socket.poll_read(cx, scratch))?;
+            let bytes = scratch.get(..read).unwrap_or_default();
             if self.read.is_empty() {
                 self.read = BytesMut::from(bytes);
             } else {
@@ -289,9 +313,9 @@ impl Http1 {
             }
             let most = match self.inbound {
                 Inbound::Known(left) => usize::try_from(left).unwrap_or(BODY_READ).min(BODY_READ),
-                _ => FIRST_READ,
+                _ => LITTLE,
             };
-            let read = if most <= FIRST_READ {
+            let read = if most <= LITTLE {
                 ready!(self.poll_first(cx))
             } else {
                 self.read.reserve(most);
@@ -367,7 +391,7 @@ impl Http1 {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendFailure>> {
         while self.out.state == Progress::Going {
             if self.out.has_bytes() {
-                match ready!(self.out.poll_write(cx, self.socket.io())) {
+                match ready!(self.out.poll_write(cx, &mut self.socket)) {
                     Ok(()) => continue,
                     Err(_) if !self.out.written => {
                         return Poll::Ready(Err(SendFailure::Unsent(std::mem::take(
@@ -396,19 +420,15 @@ impl Outbound {
         self.at < self.buf.len() || !self.data.is_empty() || !self.tail.is_empty()
     }
 
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut io: Pin<&mut TokioIo<UpstreamIo>>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<io::Result<()>> {
         let head = self.buf.get(self.at..).unwrap_or_default();
         let written = if self.data.is_empty() && self.tail.is_empty() {
-            ready!(io.as_mut().poll_write(cx, head))?
+            ready!(socket.poll_write(cx, head))?
         } else if head.is_empty() && self.tail.is_empty() {
-            ready!(io.as_mut().poll_write(cx, &self.data))?
+            ready!(socket.poll_write(cx, &self.data))?
         } else {
             let parts = [head, &self.data, self.tail].map(IoSlice::new);
-            ready!(io.as_mut().poll_write_vectored(cx, &parts))?
+            ready!(socket.poll_write_parts(cx, &parts))?
         };
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -423,8 +443,7 @@ impl Outbound {
         if !self.has_bytes() {
             self.buf.clear();
             self.at = 0;
-            // TLS holds records back until it is told.
-            return io.poll_flush(cx);
+            return socket.poll_flush(cx);
         }
         Poll::Ready(Ok(()))
     }
