@@ -158,14 +158,17 @@ pub const SCALARS: usize = 14;
 /// The lowest status there is.
 pub const STATUS_MIN: usize = 100;
 
-/// What one thread counted about one version, or about the requests of a service that ended before
-/// a version was chosen.
+/// Counts that one thread writes together and others read together.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct Sheet<C> {
     /// Odd while the writer is at work.
     turn: AtomicU64,
-    counts: Counts,
+    counts: C,
 }
+
+/// What one thread counted about one version, or about the requests of a service that ended before
+/// a version was chosen.
+pub type Tally = Sheet<Counts>;
 
 /// The counts of a tally.
 #[derive(Debug, Default)]
@@ -196,12 +199,12 @@ impl Counts {
     }
 }
 
-impl Tally {
+impl<C> Sheet<C> {
     /// How often a reader looks again where the writer was at work.
     const LOOKS: usize = 16;
 
     /// Writes what belongs together; only for the one thread that writes.
-    pub fn write(&self, add: impl FnOnce(&Counts)) {
+    pub fn write(&self, add: impl FnOnce(&C)) {
         let turn = self.turn.load(Ordering::Relaxed);
         self.turn.store(turn.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
@@ -218,13 +221,13 @@ impl Tally {
     /// Reads between two writings (a sequence lock: Boehm, "Can seqlocks get along with programming
     /// language memory models?", 2012). Where the writer never pauses, each count is right by
     /// itself and together they may be one request apart.
-    pub fn read<T>(&self, read: impl Fn(&Counts) -> T) -> T {
+    pub fn read<T>(&self, read: impl Fn(&C) -> T) -> T {
         (0..Self::LOOKS)
             .find_map(|_| self.try_read(&read))
             .unwrap_or_else(|| read(&self.counts))
     }
 
-    fn try_read<T>(&self, read: &impl Fn(&Counts) -> T) -> Option<T> {
+    fn try_read<T>(&self, read: &impl Fn(&C) -> T) -> Option<T> {
         let before = self.turn.load(Ordering::Acquire);
         let counts = read(&self.counts);
         fence(Ordering::Acquire);

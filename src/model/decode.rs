@@ -172,6 +172,11 @@ impl<'a> Decoder<'a> {
             .collect()
     }
 
+    /// Fields that nobody asked for are somebody else's and no mistakes.
+    pub fn leave_rest(&mut self) {
+        self.known.insert("");
+    }
+
     /// Names a mistake, of one field or of the hash; several of one field are one error.
     pub fn mistake(&mut self, field: Option<&str>, message: impl Into<String>) {
         let (field, message, named) = (field.map(shown), message.into(), self.errors.len());

@@ -23,6 +23,8 @@ pub enum Object {
     Shadow(Name),
     /// `rollout:<svc>`.
     Rollout(Name),
+    /// `pilot:<svc>`: written by the pilot, read by gateways.
+    Pilot(Name),
     /// `alert:<id>`.
     Alert(Name),
 }
@@ -39,7 +41,7 @@ pub enum Parsed {
 }
 
 /// The kinds of configuration whose keys carry a name after a colon.
-pub const NAMED_KINDS: [&str; 9] = [
+pub const NAMED_KINDS: [&str; 10] = [
     "endpoints",
     "weights",
     "service",
@@ -48,6 +50,7 @@ pub const NAMED_KINDS: [&str; 9] = [
     "issuer",
     "shadow",
     "rollout",
+    "pilot",
     "alert",
 ];
 
@@ -98,6 +101,7 @@ impl Keys {
             Object::Issuer(name) => format!("{p}issuer:{name}"),
             Object::Shadow(name) => format!("{p}shadow:{name}"),
             Object::Rollout(name) => format!("{p}rollout:{name}"),
+            Object::Pilot(name) => format!("{p}pilot:{name}"),
             Object::Alert(name) => format!("{p}alert:{name}"),
         }
     }
@@ -147,6 +151,7 @@ impl Keys {
             "issuer" => Object::Issuer(name),
             "shadow" => Object::Shadow(name),
             "rollout" => Object::Rollout(name),
+            "pilot" => Object::Pilot(name),
             _ => Object::Alert(name),
         })
     }
@@ -301,6 +306,38 @@ impl Keys {
         self.internal(&format!("labels-open:{service}"))
     }
 
+    /// What the pilot wrote about a service, and what gateways count by: the key of
+    /// `Object::Pilot`.
+    #[must_use]
+    pub fn pilot(&self, service: &Name) -> String {
+        self.object(&Object::Pilot(service.clone()))
+    }
+
+    /// The counters of a trial: what requests came to, by the share under which their version was
+    /// chosen.
+    #[must_use]
+    pub fn trial(&self, service: &Name, candidate: &Name) -> String {
+        format!("{}trial:{service}:{candidate}", self.prefix)
+    }
+
+    /// The set of callers that a trial counted, where callers stay in a version.
+    #[must_use]
+    pub fn trial_callers(&self, service: &Name, candidate: &Name) -> String {
+        self.internal(&format!("trial-callers:{service}:{candidate}"))
+    }
+
+    /// The lease of the pilot that leads a service's rollout.
+    #[must_use]
+    pub fn pilot_lease(&self, service: &Name) -> String {
+        self.internal(&format!("pilot:{service}"))
+    }
+
+    /// Stands while a gateway has said that nobody watches the rollout of a service.
+    #[must_use]
+    pub fn unwatched(&self, service: &Name) -> String {
+        self.internal(&format!("unwatched:{service}"))
+    }
+
     /// A key for gateways only; its format may change.
     #[must_use]
     pub fn internal(&self, what: &str) -> String {
@@ -343,6 +380,7 @@ mod tests {
             Object::Issuer(name()),
             Object::Shadow(name()),
             Object::Rollout(name()),
+            Object::Pilot(name()),
             Object::Alert(name()),
         ];
         for object in objects {
@@ -366,6 +404,9 @@ mod tests {
             (keys.hist(&service, &base, 7), "hist:ner:base:7"),
             (keys.live(&service), "live:ner"),
             (keys.live_endpoints(&service), "live:ner:endpoints"),
+            (keys.trial(&service, &name("v2")), "trial:ner:v2"),
+            (keys.pilot(&service), "pilot:ner"),
+            (keys.pilot_lease(&service), "internal:pilot:ner"),
         ] {
             assert_eq!(key, format!("smartlink:{expected}"));
         }

@@ -36,6 +36,12 @@ impl Name {
         &self.0
     }
 
+    /// The name of the stable version.
+    #[must_use]
+    pub fn base() -> Self {
+        Self("base".into())
+    }
+
     /// Whether this is the stable version.
     #[must_use]
     pub fn is_base(&self) -> bool {

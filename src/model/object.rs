@@ -5,6 +5,7 @@ use super::decode::{ConfigError, Decoded, FIELDS_MAX, Fields};
 use super::endpoint::{self, Endpoints};
 use super::issuer::{self, Issuer};
 use super::keys::{Keys, Object};
+use super::pilot::{self, Trial};
 use super::rollout::{self, Rollout};
 use super::route::{self, Route};
 use super::settings::{self, Settings};
@@ -33,6 +34,8 @@ pub enum Value {
     Shadow(Shadow),
     /// `rollout:<svc>`.
     Rollout(Rollout),
+    /// `pilot:<svc>`; none where no trial is on.
+    Pilot(Option<Trial>),
     /// `alert:<id>`.
     Alert(Alert),
 }
@@ -60,6 +63,7 @@ pub fn decode_object(keys: &Keys, object: &Object, fields: &Fields) -> Decoded<V
         Object::Issuer(_) => as_value(Value::Issuer, issuer::decode(key, fields)),
         Object::Shadow(name) => as_value(Value::Shadow, shadow::decode(key, name, fields)),
         Object::Rollout(_) => as_value(Value::Rollout, rollout::decode(key, fields)),
+        Object::Pilot(_) => as_value(Value::Pilot, pilot::decode(key, fields)),
         Object::Alert(_) => as_value(Value::Alert, alert::decode(key, fields)),
     }
 }

@@ -17,11 +17,13 @@ use super::issuer::Issuer;
 use super::live::{Crowd, Live, ServiceLive};
 use super::name::{Name, ServiceName, VersionName};
 use super::path;
+use super::rollout::Rollout;
 use super::route::{PathMatch, Route};
 use super::settings::Effective;
 use super::shadow::Shadow;
 use super::split::Split;
 use super::tokens::Tokens;
+use super::trial::OnTrial;
 
 /// How many shards the services are spread over: one change copies one shard.
 const SHARDS: usize = 256;
@@ -99,6 +101,10 @@ pub struct Service {
     pub split: Option<Arc<Split>>,
     /// What is copied of its requests and answers, where anything is.
     pub shadow: Option<Arc<Shadow>>,
+    /// How a person wants a candidate to be led to all of the traffic, where there is one.
+    pub rollout: Option<Arc<Rollout>>,
+    /// By what its requests are counted while a candidate is on trial.
+    pub trial: Option<Arc<OnTrial>>,
     /// Why it cannot be served (503 `misconfigured`), where it cannot.
     pub misconfigured: Option<Box<str>>,
     /// Live facts, carried over by name.

@@ -292,7 +292,8 @@ impl Board {
             | Object::Weights(name)
             | Object::Service(name)
             | Object::Shadow(name)
-            | Object::Rollout(name) = object
+            | Object::Rollout(name)
+            | Object::Pilot(name) = object
             {
                 self.mistakes.entry(name).or_default().push(place.clone());
             }

@@ -61,6 +61,11 @@ pub(crate) const KINDS: &[Kind] = &[
         required: &[],
     },
     Kind {
+        file: "pilot",
+        key: "pilot:ner",
+        required: &[],
+    },
+    Kind {
         file: "alert",
         key: "alert:ops",
         required: &[("url", "https://hooks.example.com/T0")],

@@ -187,6 +187,18 @@ const CASES: &[Case] = &[
     ("rollout", &[("state", "stopped")], "state", "one of running, paused, aborted", Both),
     ("rollout", &[("step", "3")], "step", "did you mean steps?", Both),
 
+    ("pilot", &[("trial", "first"), ("candidate", "v2")], "trial", "a whole number", Both),
+    ("pilot", &[("trial", "-1"), ("candidate", "v2")], "trial", "a whole number", Both),
+    ("pilot", &[("trial", "9007199254740992"), ("candidate", "v2")], "trial", "to 9007199254740991", Decoder),
+    ("pilot", &[("trial", "1")], "candidate", "is missing and required", Both),
+    ("pilot", &[("candidate", "base")], "candidate", "other than base", Both),
+    ("pilot", &[("slow_at_us", "1,2,3")], "slow_candidate_at_us", "belongs beside slow_at_us", Both),
+    ("pilot", &[("slow_candidate_at_us", "1,2,3")], "slow_at_us", "belongs beside slow_candidate_at_us", Both),
+    ("pilot", &[("slow_at_us", "1,2"), ("slow_candidate_at_us", "1,2,3")], "slow_at_us", "three whole numbers", Both),
+    ("pilot", &[("slow_at_us", "1,2,3"), ("slow_candidate_at_us", "0,2,3")], "slow_candidate_at_us", "three whole numbers", Both),
+    ("pilot", &[("slow_at_us", "1,2,3"), ("slow_candidate_at_us", "3,2,1")], "slow_candidate_at_us", "none below", Decoder),
+    ("pilot", &[("slow_at_us", "1,2,3ms"), ("slow_candidate_at_us", "1,2,3")], "slow_at_us", "three whole numbers", Both),
+
     ("alert", &[("format", "slack")], "url", "is missing and required", Both),
     ("alert", &[("url", "hooks.example.com")], "url", "an http or https URL", Both),
     ("alert", &[("url", "https://h/"), ("format", "teams")], "format", "one of json, slack", Both),

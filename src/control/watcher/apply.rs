@@ -148,7 +148,8 @@ impl Watcher {
                 | Object::Weights(name)
                 | Object::Service(name)
                 | Object::Shadow(name)
-                | Object::Rollout(name),
+                | Object::Rollout(name)
+                | Object::Pilot(name),
             ) => Some(name.to_string()),
             _ => None,
         }

@@ -12,10 +12,13 @@ use crate::model::endpoint::{Duty, EndpointSpec, Endpoints};
 use crate::model::hash;
 use crate::model::live::{Crowd, ServiceLive};
 use crate::model::name::{Name, VersionName};
+use crate::model::pilot::Trial;
+use crate::model::rollout::Rollout;
 use crate::model::settings::{Effective, Transport};
 use crate::model::shadow::Shadow;
 use crate::model::split::Split;
 use crate::model::table::{Endpoint, Service, Version};
+use crate::model::trial::OnTrial;
 
 /// What a service is built from.
 pub(super) struct Plan<'a> {
@@ -25,6 +28,9 @@ pub(super) struct Plan<'a> {
     pub(super) endpoints: Option<&'a Endpoints>,
     pub(super) shares: &'a Shares,
     pub(super) shadow: Option<&'a Arc<Shadow>>,
+    pub(super) rollout: Option<&'a Arc<Rollout>>,
+    /// The trial that is on.
+    pub(super) trial: Option<&'a Arc<Trial>>,
     pub(super) misconfigured: Option<Box<str>>,
     /// The service as it is in the table now.
     pub(super) before: Option<&'a Arc<Service>>,
@@ -49,12 +55,17 @@ pub(super) fn service(plan: Plan<'_>, pools: &mut u64) -> Arc<Service> {
         })
         .collect();
     let split = split(&versions, before, plan.seed);
+    let trial = plan
+        .trial
+        .map(|trial| on_trial(plan.name, trial, &versions, before));
     let service = Service {
         name: plan.name.clone(),
         settings,
         versions,
         split,
         shadow: plan.shadow.cloned(),
+        rollout: plan.rollout.cloned(),
+        trial,
         misconfigured: plan.misconfigured,
         live,
     };
@@ -181,6 +192,19 @@ fn split(versions: &[Arc<Version>], before: Option<&Service>, seed: u64) -> Opti
     Split::new(weights, seed).map(Arc::new)
 }
 
+/// The counts from before where they belong to the same trial under the same share.
+fn on_trial(
+    service: &Name,
+    trial: &Arc<Trial>,
+    versions: &[Arc<Version>],
+    before: Option<&Service>,
+) -> Arc<OnTrial> {
+    match before.and_then(|before| before.trial.as_ref()) {
+        Some(same) if same.goes_on(trial, versions) => Arc::clone(same),
+        _ => Arc::new(OnTrial::new(service, trial, versions)),
+    }
+}
+
 fn weighted(versions: &[Arc<Version>]) -> impl Iterator<Item = (&VersionName, u32)> {
     let weights = versions
         .iter()
@@ -197,6 +221,8 @@ fn positions(versions: &[Arc<Version>]) -> Vec<usize> {
 fn is_same(a: &Service, b: &Service) -> bool {
     settle::is_same(a.split.as_ref(), b.split.as_ref())
         && settle::is_same(a.shadow.as_ref(), b.shadow.as_ref())
+        && settle::is_same(a.rollout.as_ref(), b.rollout.as_ref())
+        && settle::is_same(a.trial.as_ref(), b.trial.as_ref())
         && Arc::ptr_eq(&a.settings, &b.settings)
         && all_same(&a.versions, &b.versions)
         && a.misconfigured == b.misconfigured

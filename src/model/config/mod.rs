@@ -23,6 +23,7 @@ use std::sync::Arc;
 use super::decode::{ConfigError, Raw};
 use super::keys::{Keys, Object};
 use super::name::Name;
+use super::pilot;
 use super::table::Table;
 use slot::{Good, Slot};
 
@@ -270,6 +271,10 @@ impl Config {
     }
 
     fn take(&mut self, object: Object, raw: Raw, sight: Sight, batch: &mut Batch) {
+        let raw = match (&object, raw) {
+            (Object::Pilot(_), Raw::Hash(fields)) => Raw::Hash(pilot::of_gateways(fields)),
+            (_, raw) => raw,
+        };
         let returned = self.vanished.remove(&object);
         let served = self.absence_is_good(&object);
         let is_new = !self.slots.contains_key(&object);
@@ -349,8 +354,11 @@ impl Config {
         else {
             return false;
         };
+        // What a program writes again and again says nothing about a flush.
+        let is_pilot = |object: &Object| matches!(object, Object::Pilot(_));
+        let stood = |slot: &Slot| slot.seen == self.batch && slot.written <= last_seen;
         let still_stands =
-            (self.slots.values()).any(|slot| slot.seen == self.batch && slot.written <= last_seen);
+            (self.slots.iter()).any(|(object, slot)| !is_pilot(object) && stood(slot));
         if !still_stands {
             self.vanished.extend(missing);
             return false;

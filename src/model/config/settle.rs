@@ -1,7 +1,7 @@
 //! From a batch of changed objects to the next table: judge what is touched, build what is
 //! different, name what is wrong.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::build::{self, Plan};
@@ -165,12 +165,16 @@ impl Config {
             settings,
             endpoints: endpoints_of(slot.in_force()),
             shares: &shares,
-            shadow: match self
-                .slots
-                .get(&Object::Shadow(name.clone()))
-                .and_then(Slot::in_force)
-            {
+            shadow: match in_force(&self.slots, &Object::Shadow(name.clone())) {
                 Some(Content::Shadow(shadow)) => Some(shadow),
+                _ => None,
+            },
+            rollout: match in_force(&self.slots, &Object::Rollout(name.clone())) {
+                Some(Content::Rollout(rollout)) => Some(rollout),
+                _ => None,
+            },
+            trial: match in_force(&self.slots, &Object::Pilot(name.clone())) {
+                Some(Content::Trial(trial)) => Some(trial),
                 _ => None,
             },
             misconfigured,
@@ -326,6 +330,7 @@ fn describe(object: &Object) -> String {
         Object::Issuer(id) => format!("issuer {id}"),
         Object::Shadow(name) => format!("shadow {name}"),
         Object::Rollout(name) => format!("rollout {name}"),
+        Object::Pilot(name) => format!("pilot {name}"),
         Object::Alert(id) => format!("alert {id}"),
     }
 }
@@ -336,7 +341,9 @@ fn service_of(object: &Object) -> Option<Name> {
         Object::Endpoints(name)
         | Object::Weights(name)
         | Object::Service(name)
-        | Object::Shadow(name) => Some(name.clone()),
+        | Object::Shadow(name)
+        | Object::Rollout(name)
+        | Object::Pilot(name) => Some(name.clone()),
         _ => None,
     }
 }
@@ -350,6 +357,10 @@ fn hand<'a, T>(
         new: of(slot.and_then(Slot::pending)),
         stands: slot.is_some_and(|slot| !slot.is_deleted()),
     }
+}
+
+fn in_force<'s>(slots: &'s BTreeMap<Object, Slot>, object: &Object) -> Option<&'s Content> {
+    slots.get(object).and_then(Slot::in_force)
 }
 
 fn endpoints_of(content: Option<&Content>) -> Option<&Endpoints> {

@@ -10,6 +10,8 @@ use crate::model::endpoint::Endpoints;
 use crate::model::issuer::Issuer;
 use crate::model::keys::{Keys, Object};
 use crate::model::object::{Value, decode_object};
+use crate::model::pilot::Trial;
+use crate::model::rollout::Rollout;
 use crate::model::route::Route;
 use crate::model::settings::Settings;
 use crate::model::shadow::Shadow;
@@ -101,6 +103,8 @@ pub(super) enum Content {
     Shadow(Arc<Shadow>),
     Token(Arc<Token>),
     Issuer(Arc<Issuer>),
+    Rollout(Arc<Rollout>),
+    Trial(Arc<Trial>),
     Other,
 }
 
@@ -321,7 +325,9 @@ impl From<Value> for Content {
             Value::Token(token) => Self::Token(Arc::new(token)),
             Value::Issuer(issuer) => Self::Issuer(Arc::new(issuer)),
             Value::Shadow(shadow) => Self::Shadow(Arc::new(shadow)),
-            Value::Rollout(_) => Self::Other,
+            Value::Pilot(Some(trial)) => Self::Trial(Arc::new(trial)),
+            Value::Rollout(rollout) => Self::Rollout(Arc::new(rollout)),
+            Value::Pilot(None) => Self::Other,
         }
     }
 }

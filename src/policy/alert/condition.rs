@@ -361,7 +361,8 @@ fn service_of(keys: &Keys, key: &str) -> String {
             | Object::Weights(name)
             | Object::Service(name)
             | Object::Shadow(name)
-            | Object::Rollout(name),
+            | Object::Rollout(name)
+            | Object::Pilot(name),
         ) => name.to_string(),
         _ => String::new(),
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::model::table::Endpoint;
+use crate::model::trial::Side;
 
 fn endpoint(book: &Book, url: &str) -> Arc<Endpoint> {
     let service = book.service("a");
@@ -183,4 +184,69 @@ fn services_are_found_among_many() {
     }
     assert!(without.is_empty());
     assert_eq!(table.services.len(), 2_000, "the copy was another table's");
+}
+
+#[test]
+fn counts_of_a_trial_go_on_while_trial_share_and_bounds_stay() {
+    const PILOT: &str = "trial=1, candidate=candidate";
+    let mut book = Book::loaded(&[
+        ("endpoints:a", TWO),
+        ("weights:a", "base=95, candidate=5"),
+        ("pilot:a", PILOT),
+    ]);
+    let trial = |book: &Book| book.service("a").trial.clone().expect("it is on");
+    let share = |book: &Book| trial(book).arm(Side::Candidate).tag.share;
+    let first = trial(&book);
+    assert_eq!(share(&book), 50);
+    book.write("weights:a", "base=950, candidate=50");
+    book.write("service:a", "timeout=9s");
+    book.write("endpoints:a", &format!("{TWO}, http://h:3/=b"));
+    assert!(Arc::ptr_eq(&first, &trial(&book)));
+    for (key, hash) in [
+        ("weights:a", "base=3, candidate=1"),
+        ("pilot:a", "trial=2, candidate=candidate"),
+    ] {
+        let before = trial(&book);
+        book.write(key, hash);
+        assert!(!Arc::ptr_eq(&before, &trial(&book)), "{key}");
+    }
+    assert_eq!(
+        (share(&book), trial(&book).arm(Side::Base).tag.number),
+        (250, 2)
+    );
+    // What others get compares nothing.
+    book.write("endpoints:a", &format!("{TWO}, http://h:3/=b"));
+    book.write("weights:a", "base=2, candidate=1, b=7");
+    assert_eq!(share(&book), 333);
+    book.write("weights:a", "b=1");
+    assert_eq!(share(&book), 0);
+    book.delete("pilot:a");
+    assert!(book.service("a").trial.is_none());
+}
+
+#[test]
+fn what_a_pilot_writes_for_people_is_no_change() {
+    let mut book = Book::loaded(&[
+        ("endpoints:a", TWO),
+        ("pilot:a", "trial=1, candidate=candidate, evidence=1"),
+    ]);
+    let revision = |book: &Book| book.config.table().revision;
+    let before = revision(&book);
+    book.write(
+        "pilot:a",
+        "trial=1, candidate=candidate, evidence=2, state=running",
+    );
+    assert_eq!(revision(&book), before);
+    // A mistake keeps what was counted by, and names itself.
+    book.write("pilot:a", "trial=x, candidate=candidate");
+    assert!(book.service("a").trial.is_some());
+    assert_eq!(book.config.errors().count(), 1);
+    let number = |book: &Book| {
+        let service = book.service("a");
+        let trial = service.trial.as_ref().expect("it is on");
+        trial.arm(Side::Base).tag.number
+    };
+    assert_eq!(number(&book), 1);
+    book.write("pilot:a", "trial=2, candidate=candidate");
+    assert_eq!(number(&book), 2);
 }
