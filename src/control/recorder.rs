@@ -4,6 +4,7 @@
 //! Invariant: a count is told exactly once, whatever gets lost on the way; nothing here is waited
 //! for by a request.
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::chain;
+use crate::model::trial::Tag;
 use crate::stats::batch::Cut;
 use crate::stats::journal::{Answer, Journal, Order};
+use crate::stats::trial::TrialSum;
 use crate::stats::{Collector, Series, Sum};
 use crate::store::{Error, Ledger, Terms};
 use crate::telemetry;
@@ -34,6 +37,9 @@ const LEAVE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(20);
 /// Between two tries of what Redis refused.
 const REFUSED: Duration = Duration::from_secs(1);
+
+/// The most full sets of callers of which it is remembered that it was said.
+const FULL_TOLD_MAX: usize = 1_000;
 
 /// Readers that wait for an answer.
 const READERS_MAX: usize = 4;
@@ -117,6 +123,10 @@ pub struct Recorder {
     way: Way,
     /// A refusal was told to the log and nothing was accepted since.
     refused: bool,
+    /// It was said that callers were dropped.
+    callers_dropped: bool,
+    /// Full sets of callers of which it was said.
+    full: BTreeSet<String>,
     /// Nothing is sent before.
     wait_until: Option<Instant>,
 }
@@ -143,6 +153,8 @@ impl Recorder {
             flush: Flush::default(),
             way: Way::Script,
             refused: false,
+            callers_dropped: false,
+            full: BTreeSet::new(),
             wait_until: None,
         }
     }
@@ -187,6 +199,13 @@ impl Recorder {
         let journal = &mut self.journal;
         self.collector
             .collect(|series, sum| journal.add(now_ms / 1000, cut, series, sum));
+        let mut dropped = 0;
+        let add = |tag: &Tag, sum: &TrialSum| dropped += journal.add_trial(tag, sum);
+        let unqueued = self.collector.collect_trials(add);
+        dropped += unqueued;
+        if dropped > 0 && !std::mem::replace(&mut self.callers_dropped, true) {
+            telemetry::trial_callers_dropped(dropped);
+        }
         journal.collected(now_ms);
         journal.bound(now_ms, cut);
     }
@@ -239,6 +258,7 @@ impl Recorder {
             Err(error) => return self.failed(&error),
         };
         self.refused = false;
+        self.tell_full();
         match answer {
             Answer::Applied => self.flush.applied += 1,
             Answer::Known(_) => self.flush.known += 1,
@@ -252,6 +272,16 @@ impl Recorder {
         let now_ms = self.ledger.now_ms();
         self.journal
             .answered(order, answer, now_ms, self.options.cut);
+    }
+
+    /// Says once of each trial that it counts no new callers.
+    fn tell_full(&mut self) {
+        let (full, most) = self.ledger.take_full();
+        for callers in full {
+            if self.full.len() < FULL_TOLD_MAX && self.full.insert(callers.clone()) {
+                telemetry::trial_callers_full(&callers, most);
+            }
+        }
     }
 
     /// The same batch is sent again under the same number: it may have been applied.

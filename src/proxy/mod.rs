@@ -24,6 +24,7 @@ mod routed;
 mod socket;
 mod state;
 mod tee;
+mod trial;
 mod tunnel;
 mod upstream;
 mod worker;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::error::Error;
 use super::notes::Note;
 use super::tee::Tee;
+use super::trial::Standing;
 use super::worker::Worker;
 use crate::access::Line;
 use crate::model::table::{Service, Version};
@@ -49,6 +50,8 @@ pub(super) struct Record {
     note: RefCell<Option<Box<Note>>>,
     /// Its shadow copy, where there is one.
     pub(super) copy: RefCell<Option<Box<Tee>>>,
+    /// What it counts as in a trial, where its version was chosen by one.
+    pub(super) trial: RefCell<Option<Box<Standing>>>,
 }
 
 impl Record {
@@ -66,6 +69,7 @@ impl Record {
             first_byte_us: Cell::new(None),
             note: RefCell::new(None),
             copy: RefCell::new(None),
+            trial: RefCell::new(None),
         }
     }
 
@@ -164,6 +168,7 @@ impl Record {
         self.rejection.set(rejection(error));
         self.note(|line| line.error = Some(error.code()));
         self.copies_failure(error);
+        self.fails_on_trial(error);
     }
 
     /// The answer broke off after its head.
@@ -182,7 +187,7 @@ impl Record {
     /// The client left before the end of its answer.
     pub(super) fn left(&self) {
         if self.error.get().is_none() {
-            self.status.set(CLIENT_LEFT);
+            self.leaves_on_trial(self.status.replace(CLIENT_LEFT));
         }
     }
 
@@ -196,7 +201,8 @@ impl Record {
     /// `switched`, its line waits for the end of the connection.
     pub(super) fn end(&self, worker: &Worker, switched: bool) {
         let (under, note, copy) = (self.under.take(), self.note.take(), self.copy.take());
-        if matches!(under, Under::Nothing) && note.is_none() && copy.is_none() {
+        let trial = self.trial.take();
+        if matches!(under, Under::Nothing) && note.is_none() && copy.is_none() && trial.is_none() {
             return;
         }
         let started_us = self.started_us.get();
@@ -224,6 +230,9 @@ impl Record {
                 Under::Nothing | Under::Service(_) => None,
             };
             copy.end(worker, version, &outcome);
+        }
+        if let Some(trial) = trial {
+            trial.end(&worker.counter, &outcome);
         }
         match under {
             Under::Nothing => {}
@@ -264,7 +273,7 @@ fn finish(line: &mut Line, under: &Under, outcome: &Outcome) {
 }
 
 /// What an error counts as; nothing where it is the client's.
-fn kind(error: &Error) -> Option<ErrorKind> {
+pub(super) fn kind(error: &Error) -> Option<ErrorKind> {
     Some(match error {
         Error::ConnectFailed(_) | Error::UpstreamTimeout("connect_timeout", _) => {
             ErrorKind::Connect

@@ -299,6 +299,7 @@ impl State {
     /// Looks at the clock for this connection; called by the sweep.
     pub(super) fn sweep(&self, now: u64, park_after: u64) {
         let options = &self.worker.options;
+        self.record.sweep_trial(now, &self.worker);
         let quiet = now.saturating_sub(self.progress.get());
         if self.alarm.get() != 0 && now >= self.alarm.get() {
             self.wake();

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::trial::TrialSum;
 use super::{Series, Sum};
+use crate::model::trial::Tag;
 
 /// For how many seconds fine buckets are kept.
 pub const FINE_SECONDS: u64 = 30;
@@ -30,6 +32,8 @@ pub struct Batch {
     pub windows: BTreeMap<(u64, Series), Sum>,
     /// Latency and errors of versions, by Unix second.
     pub seconds: BTreeMap<(u64, Series), Sum>,
+    /// Counts of trials.
+    pub trials: BTreeMap<Tag, TrialSum>,
 }
 
 impl Batch {
@@ -41,6 +45,14 @@ impl Batch {
         if series.version.is_some() {
             let fine = self.seconds.entry((second, series.clone())).or_default();
             fine.add(&sum.fine());
+        }
+    }
+
+    /// Adds what was counted of a trial; how many callers there were too many.
+    pub fn add_trial(&mut self, tag: &Tag, sum: &TrialSum) -> usize {
+        match self.trials.get_mut(tag) {
+            Some(standing) => standing.add(sum),
+            None => self.trials.entry(tag.clone()).or_default().add(sum),
         }
     }
 
@@ -64,7 +76,8 @@ impl Batch {
     /// How many hashes it writes, roughly.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.totals.len() + self.windows.len() + self.seconds.len()
+        let trials = self.trials.values().map(TrialSum::weight);
+        self.totals.len() + self.windows.len() + self.seconds.len() + trials.sum::<usize>()
     }
 
     /// Whether there is nothing to write.
@@ -77,6 +90,17 @@ impl Batch {
     #[must_use]
     pub fn split_off(&mut self, most: usize) -> Self {
         let mut part = Self::default();
+        let mut room = most;
+        while room > 0
+            && let Some(mut entry) = self.trials.first_entry()
+        {
+            let taken = entry.get_mut().split_off(room);
+            room = room.saturating_sub(taken.weight());
+            part.trials.insert(entry.key().clone(), taken);
+            if entry.get().is_empty() {
+                entry.remove();
+            }
+        }
         while part.len() < most
             && let Some((series, sum)) = self.totals.pop_first()
         {

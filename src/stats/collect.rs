@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use super::counter::Birth;
+use super::trial::{Gatherer, TrialSum};
 use super::{Series, Sum};
 use crate::model::count::Tally;
+use crate::model::trial::Tag;
 
 /// Reads the cells of all threads. Never makes a writer wait.
 #[derive(Debug)]
 pub struct Collector {
     births: Receiver<Birth>,
     sources: Vec<Source>,
+    trials: Gatherer,
 }
 
 #[derive(Debug)]
@@ -48,11 +51,18 @@ impl Source {
 }
 
 impl Collector {
-    pub(super) fn new(births: Receiver<Birth>) -> Self {
+    pub(super) fn new(births: Receiver<Birth>, trials: Gatherer) -> Self {
         Self {
             births,
             sources: Vec::new(),
+            trials,
         }
+    }
+
+    /// Hands over what was counted of trials since the last time, in parts; a tag may be named more
+    /// than once. Comes back with how many callers found no room meanwhile.
+    pub fn collect_trials(&mut self, take: impl FnMut(&Tag, &TrialSum)) -> usize {
+        self.trials.gather(take)
     }
 
     /// Hands over what was counted since the last time, cell by cell. A cell whose service or

@@ -5,10 +5,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 
+use super::trial::{Caller, Clerk, clerks};
 use super::{Collector, Outcome, Series};
 use crate::model::count::{Cells, Scalar, Seat, Tally};
 use crate::model::name::{ServiceName, VersionName};
 use crate::model::table::{Endpoint, Service, Version};
+use crate::model::trial::{Arm, Marks};
 
 /// A cell that was made, and what it counts.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub(super) struct Birth {
 pub struct Counter {
     seat: Seat,
     births: Sender<Birth>,
+    trials: Clerk,
     /// Not to be shared: its cells have one writer.
     alone: PhantomData<Cell<()>>,
 }
@@ -30,12 +33,16 @@ pub struct Counter {
 #[must_use]
 pub fn counters(threads: usize) -> (Vec<Counter>, Collector) {
     let (births, born) = mpsc::channel();
-    let counters = Seat::all(threads).map(|seat| Counter {
-        seat,
-        births: births.clone(),
-        alone: PhantomData,
-    });
-    (counters.collect(), Collector::new(born))
+    let (clerks, gatherer) = clerks(threads);
+    let counters = Seat::all(threads)
+        .zip(clerks)
+        .map(|(seat, trials)| Counter {
+            seat,
+            births: births.clone(),
+            trials,
+            alone: PhantomData,
+        });
+    (counters.collect(), Collector::new(born, gatherer))
 }
 
 impl Counter {
@@ -89,6 +96,17 @@ impl Counter {
             // Nobody listens only where nobody will ever ask for the counts.
             drop(self.births.send(birth));
         })
+    }
+
+    /// Counts a request on that side of a trial.
+    pub fn mark(&self, arm: &Arm, mark: impl FnOnce(&Marks)) {
+        self.trials.mark(self.seat, arm, mark);
+    }
+
+    /// Tells of a caller who stays in a version: to be called for each of its requests, of which
+    /// the first in a trial counts.
+    pub fn meet(&self, arm: &Arm, caller: Caller) {
+        self.trials.meet(arm, caller);
     }
 
     /// Counts how an attempt at an endpoint ended, and how many microseconds it took. To be called

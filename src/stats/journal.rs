@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::batch::{Batch, Cut};
+use super::trial::TrialSum;
 use super::{Series, Sum};
+use crate::model::trial::Tag;
 
 /// For how long an acknowledged batch is kept, in milliseconds.
 pub const RING_MS: u64 = 60_000;
@@ -69,6 +71,11 @@ impl Journal {
     /// Adds what was counted in this second.
     pub fn add(&mut self, second: u64, cut: Cut, series: &Series, sum: &Sum) {
         self.waiting.add(second, cut, series, sum);
+    }
+
+    /// Adds what was counted of a trial; how many callers there were beyond the most that may wait.
+    pub fn add_trial(&mut self, tag: &Tag, sum: &TrialSum) -> usize {
+        self.waiting.add_trial(tag, sum)
     }
 
     /// Takes note that what was added since the last time was collected now.

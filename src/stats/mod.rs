@@ -17,6 +17,7 @@ mod outcome;
 pub mod past;
 mod sum;
 pub mod track;
+pub mod trial;
 
 use std::fmt;
 

@@ -1,10 +1,12 @@
-//! Writing counts: `lua/record_outcomes.lua`, or a transaction where scripts are refused.
+//! Writing counts: `lua/record_batch.lua`, or a transaction where scripts are refused.
 //!
 //! A connection of its own, so that counts may go to another Redis and never delay the
 //! configuration.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use fred::clients::{Client, Transaction};
 use fred::interfaces::{
@@ -19,14 +21,28 @@ use super::hearing::keep_connected;
 use super::{Error, Options, new_client};
 use crate::model::keys::Keys;
 use crate::model::name::VersionName;
+use crate::model::trial::{MARKS, Tag};
 use crate::stats::batch::{Batch, Cut, FINE_SECONDS};
 use crate::stats::journal::{Answer, Order};
+use crate::stats::trial::TrialSum;
 use crate::stats::{FIXED, Series, Sum, histogram};
 
 /// For how many seconds the number of the last batch is kept.
 const NUMBER_LIFE_S: i64 = 86_400;
 
-const STEP: &str = "record outcomes";
+/// For how many seconds the counts of a trial are kept that nobody counts any more.
+const TRIAL_LIFE_S: u64 = 7 * 86_400;
+
+/// The same for its callers.
+const CALLERS_LIFE_S: u64 = TRIAL_LIFE_S + 86_400;
+
+/// The most callers that a trial counts: their hashes take about half a gigabyte of Redis.
+const CALLERS_MAX: u64 = 10_000_000;
+
+const STEP: &str = "record a batch";
+
+/// The fields of the counts of a trial, in the order of `Mark`.
+const MARK_FIELDS: [&str; MARKS] = ["requests", "bad", "over_50", "over_90", "over_99"];
 
 /// Where counts are written; a gateway that starts again begins a new life.
 #[derive(Debug)]
@@ -39,6 +55,9 @@ pub struct Ledger {
     record: Script,
     fixed: Vec<String>,
     clock: Clock,
+    callers_max: u64,
+    /// The sets of callers that were found full and of which nobody heard yet.
+    full: Mutex<BTreeSet<String>>,
     connection: JoinHandle<()>,
 }
 
@@ -79,13 +98,15 @@ impl Ledger {
             last: keys.internal(&format!("batch:{}:{life:016x}", options.instance)),
             keys,
             instance: options.instance.clone(),
-            record: Script::from_lua(include_str!("../../lua/record_outcomes.lua")),
+            record: Script::from_lua(include_str!("../../lua/record_batch.lua")),
             fixed: FIXED
                 .iter()
                 .map(|&field| field.to_owned())
                 .chain(bounds)
                 .collect(),
             clock: Clock::new(),
+            callers_max: CALLERS_MAX,
+            full: Mutex::default(),
             connection,
         })
     }
@@ -122,23 +143,34 @@ impl Ledger {
     pub async fn record(&self, order: &Order, terms: Terms) -> Result<Answer, Error> {
         let client = self.here()?;
         let mut keys = vec![self.last.clone()];
-        let mut args = vec![
-            order.number.to_string(),
-            order.after.to_string(),
-            NUMBER_LIFE_S.to_string(),
-            self.fixed.len().to_string(),
-        ];
-        args.extend(self.fixed.iter().cloned());
+        let mut args: Vec<Value> = Vec::new();
+        push(&mut args, [order.number, order.after]);
+        push(&mut args, [NUMBER_LIFE_S]);
+        push(&mut args, [self.fixed.len()]);
+        args.extend(self.fixed.iter().map(|field| Value::from(field.as_str())));
+        push(&mut args, [TRIAL_LIFE_S, CALLERS_LIFE_S, self.callers_max]);
+        push(&mut args, [order.batch.trials.len()]);
+        for (tag, sum) in &order.batch.trials {
+            keys.push(self.keys.trial(&tag.service, &tag.candidate));
+            keys.push(self.keys.trial_callers(&tag.service, &tag.candidate));
+            push_trial(&mut args, tag, sum);
+        }
         for entry in self.entries(&order.batch, terms) {
-            args.push(entry.hashes.len().to_string());
+            push(&mut args, [entry.hashes.len()]);
             for hash in entry.hashes {
                 keys.push(hash.key);
-                args.push(hash.life_s.map(|life| life.to_string()).unwrap_or_default());
-                args.push(u8::from(hash.has_fixed).to_string());
+                args.push(
+                    hash.life_s
+                        .map(|life| life.to_string())
+                        .unwrap_or_default()
+                        .into(),
+                );
+                push(&mut args, [u8::from(hash.has_fixed)]);
             }
-            args.push(entry.fields.len().to_string());
+            push(&mut args, [entry.fields.len()]);
             for (field, increment) in entry.fields {
-                args.extend([field, increment.to_string()]);
+                args.push(field.into());
+                push(&mut args, [increment]);
             }
         }
         let answer: Value = self
@@ -146,12 +178,27 @@ impl Ledger {
             .evalsha_with_reload(client, keys, args)
             .await
             .map_err(Error::step(STEP))?;
-        let (answer, now_ms) = decode(answer).ok_or(Error::Answer(STEP))?;
+        let Recorded {
+            answer,
+            now_ms,
+            full,
+        } = decode(answer).ok_or(Error::Answer(STEP))?;
         self.clock.set(now_ms);
+        if !full.is_empty() {
+            let mut known = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+            known.extend(full);
+        }
         Ok(answer)
     }
 
-    /// The same without a script: only we write our number, so looking before the transaction is
+    /// The sets of callers that were found full since the last time, and how many a set may hold.
+    #[must_use]
+    pub fn take_full(&self) -> (BTreeSet<String>, u64) {
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut *full), self.callers_max)
+    }
+
+    /// The same without a script, and without the counts of trials, which need one: only we write our number, so looking before the transaction is
     /// as good as looking in it.
     pub async fn record_plainly(&self, order: &Order, terms: Terms) -> Result<Answer, Error> {
         let client = self.here()?;
@@ -266,11 +313,19 @@ impl Drop for Ledger {
     }
 }
 
-fn decode(answer: Value) -> Option<(Answer, u64)> {
+/// What the script says.
+struct Recorded {
+    answer: Answer,
+    now_ms: u64,
+    /// The sets of callers that are full.
+    full: Vec<String>,
+}
+
+fn decode(answer: Value) -> Option<Recorded> {
     let Value::Array(parts) = answer else {
         return None;
     };
-    let [word, known, now_ms] = <[Value; 3]>::try_from(parts).ok()?;
+    let [word, known, now_ms, full] = <[Value; 4]>::try_from(parts).ok()?;
     let known = known.as_u64()?;
     let answer = match word.as_str()?.as_ref() {
         "ok" => Answer::Applied,
@@ -278,7 +333,40 @@ fn decode(answer: Value) -> Option<(Answer, u64)> {
         "gap" => Answer::Gap(known),
         _ => return None,
     };
-    Some((answer, now_ms.as_string()?.parse().ok()?))
+    let Value::Array(full) = full else {
+        return None;
+    };
+    Some(Recorded {
+        answer,
+        now_ms: now_ms.as_string()?.parse().ok()?,
+        full: full.iter().filter_map(Value::as_string).collect(),
+    })
+}
+
+fn push<T: ToString>(args: &mut Vec<Value>, numbers: impl IntoIterator<Item = T>) {
+    let numbers = numbers.into_iter();
+    args.extend(numbers.map(|number| Value::from(number.to_string())));
+}
+
+/// One entry of a trial.
+fn push_trial(args: &mut Vec<Value>, tag: &Tag, sum: &TrialSum) {
+    push(args, [tag.number]);
+    args.push(format!("{}.{}.", tag.share, tag.version).into());
+    let counted = || {
+        let named = MARK_FIELDS.iter().zip(sum.marks);
+        named.filter(|(_, count)| *count > 0)
+    };
+    push(args, [counted().count()]);
+    for (field, count) in counted() {
+        args.push((*field).into());
+        push(args, [count]);
+    }
+    let mut callers = Vec::with_capacity(sum.callers.len() * 9);
+    for caller in &sum.callers {
+        callers.extend(caller.point.to_be_bytes());
+        callers.push(if caller.bad { b'1' } else { b'0' });
+    }
+    args.push(Value::Bytes(callers.into()));
 }
 
 /// Unix time as Redis sees it; our own until Redis was heard.

@@ -163,6 +163,16 @@ pub fn stats_gap(known: u64, expected: u64, lost: u64) {
     warn!(known, expected, lost, "redis lost counts");
 }
 
+/// A trial has counted as many callers as it may.
+pub fn trial_callers_full(callers: &str, most: u64) {
+    warn!(callers, most, "a trial counts no new callers");
+}
+
+/// More new callers came at a time than wait for Redis; some count only when they come again.
+pub fn trial_callers_dropped(callers: usize) {
+    warn!(callers, "a trial has no room for new callers");
+}
+
 /// The gateway stops, and Redis did not take the last counts.
 pub fn stats_unsaid() {
     error!("the last counts could not be told");
@@ -201,6 +211,11 @@ pub fn alerts_led() {
 /// Records of a service began to be dropped; said once, until none was for a while.
 pub fn shadow_dropped(service: &str, why: &str) {
     warn!(service, why, "shadow records dropped");
+}
+
+/// A rollout runs and no pilot watches it.
+pub fn rollout_unwatched(service: &str, why: &str) {
+    warn!(service, why, "a rollout is unwatched");
 }
 
 /// The gateway stops, and the sink did not take the last records.

@@ -59,6 +59,8 @@ mod tokens;
 mod top;
 mod top_terminal;
 mod tracing;
+mod trial;
+mod trial_script;
 mod verbs;
 mod watcher_changes;
 mod watcher_cluster;

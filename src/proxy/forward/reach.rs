@@ -61,6 +61,13 @@ impl Journey<'_> {
         };
         let mut newer: Option<Rc<View>> = None;
         let chosen = self.choose(self.service);
+        if let (Some(trial), Some(chosen)) = (&self.service.trial, chosen)
+            && self.pinned.is_none()
+            && self.asked.is_none()
+        {
+            let record = &self.exchange.state.record;
+            record.on_trial(trial, &chosen.name, self.keys.point);
+        }
         let mut version = None;
         let mut seat = chosen.map_or(Err(Shortage::Nobody), |chosen| {
             self.seat(self.service, chosen, &run, Standing::New)

@@ -61,7 +61,10 @@ impl Journey<'_> {
         let mut shortage = Shortage::Nobody;
         for version in version::spill(service, chosen) {
             match self.seat_in(service, version, run, standing) {
-                Ok(seat) => return Ok(seat),
+                Ok(seat) => {
+                    self.exchange.state.record.goes_elsewhere();
+                    return Ok(seat);
+                }
                 Err(Shortage::Full(full)) if matches!(shortage, Shortage::Nobody) => {
                     shortage = Shortage::Full(full);
                 }

@@ -207,6 +207,9 @@ impl Journey<'_> {
         };
         // What was sent already stays in its version.
         let draws = chosen.is_none() && !waiting.run.sent;
+        if draws && waiting.version.is_some() {
+            self.exchange.state.record.goes_elsewhere();
+        }
         let chosen = if draws { self.choose(service) } else { chosen };
         let chosen = chosen.ok_or(Shortage::Nobody)?;
         waiting.version = Some(Arc::clone(chosen));
