@@ -18,6 +18,7 @@ use crate::admin::{self, Admin};
 use crate::control::alerter::{self, Alerter, Secrets};
 use crate::control::issuers::Issuers;
 use crate::control::live::Live;
+use crate::control::lookout::{self, Lookout};
 use crate::control::outbox::Outbox;
 use crate::control::prober::{self, Board, Prober, Publisher};
 use crate::control::quotas::Leases;
@@ -119,6 +120,7 @@ impl App {
             threads,
             admin: options.admin,
             secrets: options.secrets,
+            unwatched: lookout::PATIENCE,
             meters,
         })?;
         Ok(Bound {
@@ -193,6 +195,8 @@ pub struct ControlOptions {
     pub admin: Option<admin::Options>,
     /// Where the secrets of alerts are.
     pub secrets: Secrets,
+    /// How long a rollout may be without a pilot before people are told.
+    pub unwatched: Duration,
     /// What the data plane counts of itself.
     pub meters: Arc<Meters>,
 }
@@ -437,6 +441,8 @@ async fn begin(
     let alerter = Alerter::new(store.clone(), ledger, alerts, &shared);
     let quotas = Arc::clone(&shared.quotas);
     let leases = Leases::new(store.clone(), quotas, work.demanded, work.epoch);
+    let instance = options.watcher.instance.clone();
+    let lookout = Lookout::new(store.clone(), instance, options.unwatched, &shared);
     let issuers = Issuers::new(&shared, work.office, secrets);
     let mut watcher = Watcher::new(store, events, options.watcher, shared);
     watcher.start().await?;
@@ -445,6 +451,7 @@ async fn begin(
     tokio::spawn(leases.run());
     tokio::spawn(publisher.run());
     tokio::spawn(live.run());
+    tokio::spawn(lookout.run());
     tokio::task::spawn_local(alerter.run());
     Ok((watcher, recorder, shipper, bound))
 }

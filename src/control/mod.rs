@@ -6,6 +6,7 @@
 pub mod alerter;
 pub mod issuers;
 pub mod live;
+pub mod lookout;
 pub mod outbox;
 pub mod prober;
 pub mod quotas;

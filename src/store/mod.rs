@@ -12,6 +12,7 @@ mod hearing;
 mod ledger;
 mod live;
 mod load;
+mod lookout;
 mod options;
 mod publish;
 mod pulse;

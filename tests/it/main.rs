@@ -25,6 +25,7 @@ mod introspection;
 mod jwt;
 mod labels;
 mod live_changes;
+mod lookout;
 mod measures;
 mod metrics;
 mod million_tokens;

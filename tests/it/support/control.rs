@@ -56,6 +56,7 @@ pub fn options_at(url: &str, prefix: &str) -> ControlOptions {
             token_file: None,
         }),
         secrets,
+        unwatched: secs(30),
         meters: Arc::default(),
     }
 }
