@@ -77,7 +77,15 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ),
     (
         "admin",
-        &["model", "policy", "stats", "store", "control", "telemetry"],
+        &[
+            "model",
+            "policy",
+            "stats",
+            "store",
+            "control",
+            "telemetry",
+            "worker",
+        ],
     ),
     (
         "app",

@@ -2,29 +2,31 @@
 //!
 //! Invariant: nothing here changes anything, and no answer holds a secret.
 
+mod door;
 mod metrics;
 mod picture;
+pub mod worker;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use self::door::Door;
 use self::metrics::{Metrics, Pieces};
 use crate::control::prober::Board;
 use crate::control::recorder::Reader;
@@ -83,15 +85,13 @@ pub struct Admin {
     status: Arc<Status>,
     health: Board,
     metrics: Metrics,
-    address: SocketAddr,
-    /// SHA-256 of the token: digests are compared, so that timing tells nothing about the token.
-    token: Option<[u8; 32]>,
+    door: Door,
 }
 
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admin")
-            .field("address", &self.address)
+            .field("address", &self.door.address)
             .finish_non_exhaustive()
     }
 }
@@ -106,13 +106,7 @@ impl Admin {
         meters: Arc<Meters>,
         reader: Reader,
     ) -> Result<Self, Error> {
-        let address = listener
-            .local_addr()
-            .map_err(|source| Error::Bind(options.address, source))?;
-        let token = options.token_file.as_ref().map(read_token).transpose()?;
-        if !address.ip().is_loopback() && token.is_none() {
-            return Err(Error::Open(address));
-        }
+        let door = Door::try_new(options, listener)?;
         Ok(Self {
             table: Arc::clone(&shared.table),
             status: Arc::clone(&shared.status),
@@ -124,15 +118,14 @@ impl Admin {
                 meters,
                 reader,
             ),
-            address,
-            token,
+            door,
         })
     }
 
     /// The bound address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.door.address
     }
 
     async fn answer(
@@ -141,7 +134,9 @@ impl Admin {
         path: &str,
         headers: &HeaderMap,
     ) -> Response<Either<Full<Bytes>, Pieces>> {
-        if let Some(refusal) = self.refuse_request(method, path, headers) {
+        // Probes come by any name and tell nothing.
+        let refusal = (self.door).refuse((method, path, headers), &PATHS, &["/healthz", "/readyz"]);
+        if let Some(refusal) = refusal {
             return refusal.map(Either::Left);
         }
         if path != "/metrics" {
@@ -151,30 +146,6 @@ impl Admin {
             Some(page) => answer(StatusCode::OK, metrics::KIND, page).map(Either::Right),
             None => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n").map(Either::Left),
         }
-    }
-
-    fn refuse_request(
-        &self,
-        method: &Method,
-        path: &str,
-        headers: &HeaderMap,
-    ) -> Option<Response<Full<Bytes>>> {
-        // Probes come by any name and tell nothing.
-        let is_probe = matches!(path, "/healthz" | "/readyz");
-        if !is_probe && let Some(refusal) = self.refuse(headers) {
-            return Some(refusal);
-        }
-        if !PATHS.contains(&path) {
-            return Some(text(StatusCode::NOT_FOUND, "not found\n"));
-        }
-        if !matches!(*method, Method::GET | Method::HEAD) {
-            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "want GET or HEAD\n");
-            answer
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return Some(answer);
-        }
-        None
     }
 
     fn show(&self, path: &str) -> Response<Full<Bytes>> {
@@ -196,70 +167,6 @@ impl Admin {
             text(StatusCode::SERVICE_UNAVAILABLE, "starting\n")
         }
     }
-
-    /// Why this caller gets nothing, if so.
-    fn refuse(&self, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
-        match self.token {
-            Some(token) if presented(headers) == Some(token) => return None,
-            Some(_) => {
-                let mut answer = text(StatusCode::UNAUTHORIZED, "want the admin token\n");
-                answer
-                    .headers_mut()
-                    .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                return Some(answer);
-            }
-            None => {}
-        }
-        if self.is_own_name(headers) {
-            return None;
-        }
-        // A web page can make a name of its own point here, but it cannot choose another `Host`.
-        Some(text(
-            StatusCode::FORBIDDEN,
-            "want the admin address or localhost as Host\n",
-        ))
-    }
-
-    fn is_own_name(&self, headers: &HeaderMap) -> bool {
-        let mut hosts = headers.get_all(HOST).iter();
-        let (Some(host), None) = (hosts.next(), hosts.next()) else {
-            return false;
-        };
-        let Ok(host) = host.to_str() else {
-            return false;
-        };
-        let name = without_port(host);
-        if name.eq_ignore_ascii_case("localhost") {
-            return true;
-        }
-        name.parse::<IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback() || ip == self.address.ip())
-    }
-}
-
-/// The name of a `Host` header, IPv6 without brackets.
-fn without_port(host: &str) -> &str {
-    if let Some(rest) = host.strip_prefix('[') {
-        return rest.split(']').next().unwrap_or_default();
-    }
-    host.rsplit_once(':').map_or(host, |(name, _)| name)
-}
-
-fn presented(headers: &HeaderMap) -> Option<[u8; 32]> {
-    let value = headers.get(AUTHORIZATION)?.as_bytes();
-    let (scheme, token) = value.split_at_checked(7)?;
-    scheme
-        .eq_ignore_ascii_case(b"Bearer ")
-        .then(|| Sha256::digest(token.trim_ascii()).into())
-}
-
-fn read_token(path: &PathBuf) -> Result<[u8; 32], Error> {
-    let token = std::fs::read(path).map_err(|source| Error::TokenFile(path.clone(), source))?;
-    let token = token.trim_ascii();
-    if token.is_empty() {
-        return Err(Error::NoToken(path.clone()));
-    }
-    Ok(Sha256::digest(token).into())
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
@@ -294,6 +201,25 @@ fn answer<B>(status: StatusCode, kind: &'static str, body: B) -> Response<B> {
 /// Serves until the runtime ends.
 pub async fn serve(listener: TcpListener, admin: Admin) {
     let admin = Arc::new(admin);
+    let answer = move |req: Request<Incoming>| {
+        let admin = Arc::clone(&admin);
+        async move {
+            let answer = admin.answer(req.method(), req.uri().path(), req.headers());
+            answer.await
+        }
+    };
+    accept(listener, answer).await;
+}
+
+/// Accepts connections, not too many at a time, whose requests are answered so.
+async fn accept<A, F, B>(listener: TcpListener, answer: A)
+where
+    A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + 'static,
+{
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -301,9 +227,9 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let admin = Arc::clone(&admin);
+                let answer = answer.clone();
                 tokio::spawn(async move {
-                    serve_connection(stream, admin).await;
+                    serve_connection(stream, answer).await;
                     drop(place);
                 });
             }
@@ -313,13 +239,16 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, admin: Arc<Admin>) {
-    let service = service_fn(move |req: Request<Incoming>| {
-        let admin = Arc::clone(&admin);
-        async move {
-            let answer = admin.answer(req.method(), req.uri().path(), req.headers());
-            Ok::<_, Infallible>(answer.await)
-        }
+async fn serve_connection<A, F, B>(stream: TcpStream, answer: A)
+where
+    A: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<B>>,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + 'static,
+{
+    let service = service_fn(|req| {
+        let answer = answer(req);
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -20,8 +20,7 @@ fn admin(address: &str, token: Option<&str>) -> Admin {
         table,
         status,
         health,
-        address: address.parse().expect("an address"),
-        token: token.map(Sha256::digest).map(Into::into),
+        door: Door::new(address.parse().expect("an address"), token),
     }
 }
 

@@ -6,24 +6,23 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crossterm::cursor::{Hide, MoveTo, Show};
-use crossterm::event::{Event, KeyCode, KeyModifiers, read};
+use crossterm::event::{Event, EventStream, KeyCode, KeyModifiers};
 use crossterm::execute;
 use crossterm::style::Print;
 use crossterm::terminal::{
     Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
     enable_raw_mode, size,
 };
+use futures_util::StreamExt;
 use tokio::time::Instant;
 
-use super::shadow::{places, policy};
+use super::shadow::{places, policy, report};
+use super::signal::Stop;
 use super::{Error, print, runtime};
 use crate::model::name::Name;
-use crate::review::{self, Choice, Pair, Reviews, Shown};
+use crate::review::{self, Choice, Fold, Pair, Reviews, Shown};
 use crate::settings;
 use crate::store::{self, Comparisons, Offered, Saved};
-
-/// Pairs that are read at once.
-const AT_ONCE: u64 = 100;
 
 /// Asks until nothing is left to judge, or the reviewer ends it.
 pub(super) fn run(label: &settings::Label) -> Result<ExitCode, Error> {
@@ -162,18 +161,10 @@ impl Session<'_> {
 
     /// Who judged how many, and how far each two agree.
     fn agreement(&self) -> Result<String, Error> {
-        let mut all: Vec<Reviews> = Vec::new();
-        let mut behind = "0".to_owned();
-        loop {
-            let read = (self.comparisons).labelled(&self.label.service, &behind, AT_ONCE);
-            let read = self.runtime.block_on(read);
-            let verdicts = read.map_err(|cause| lost(self.records, cause))?;
-            let Some(last) = verdicts.last() else {
-                break;
-            };
-            behind.clone_from(&last.entry);
-            all.extend(verdicts.iter().map(|it| review::reviews(&it.labels)));
-        }
+        let judged = report::judged(&self.comparisons, &self.label.service);
+        let judged = self.runtime.block_on(judged);
+        let judged = judged.map_err(|cause| lost(self.records, cause))?;
+        let all: Vec<Reviews> = judged.into_iter().map(|(_, reviews)| reviews).collect();
         Ok(review::agreement_lines(&all))
     }
 }
@@ -235,47 +226,81 @@ impl Drop for Screen {
     }
 }
 
-/// Two answers side by side; how many were judged.
+/// What a person does.
+enum Act {
+    Say(Choice),
+    Scroll(i32),
+    /// Show rows that differ only, or all.
+    Fold,
+    Draw,
+    End,
+}
+
+/// Two answers side by side; how many were judged. A key or a signal ends it.
 fn on_terminal(session: &Session<'_>) -> Result<u64, Error> {
+    let mut stop = {
+        let _inside = session.runtime.enter();
+        Stop::listen()?
+    };
     let screen = Screen::open()?;
-    let mut judged = 0;
+    let mut keys = EventStream::new();
+    let (mut judged, mut fold) = (0, Fold::All);
     'pairs: while let Some(next) = session.next()? {
         let began = Instant::now();
         let shown = Shown::of(&next.pair, next.base_left);
-        let mut first = 0;
+        let mut first: usize = 0;
         let choice = loop {
             let (width, height) = size().map_err(Error::Terminal)?;
-            let lines = shown.lines(
-                usize::from(width),
-                usize::from(height),
-                first,
-                next.open,
-                judged,
-            );
-            Screen::draw(&lines)?;
-            let Event::Key(key) = read().map_err(Error::Terminal)? else {
-                continue;
-            };
-            if !key.is_press() {
-                continue;
-            }
-            match key.code {
-                KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => break 'pairs,
-                KeyCode::Char('q') | KeyCode::Esc => break 'pairs,
-                KeyCode::Down | KeyCode::Char('j') => first += 1,
-                KeyCode::Up | KeyCode::Char('k') => first = first.saturating_sub(1),
-                KeyCode::PageDown | KeyCode::Char(' ') => first += usize::from(height) / 2,
-                KeyCode::PageUp => first = first.saturating_sub(usize::from(height) / 2),
-                KeyCode::Char(key) => {
-                    if let Some(choice) = Choice::pressed(key, next.base_left) {
-                        break choice;
-                    }
+            let (width, height) = (usize::from(width), usize::from(height));
+            let rows = shown.rows(width, fold);
+            first = first.min(rows.len().saturating_sub(1));
+            Screen::draw(&shown.lines((width, height), &rows, first, (next.open, judged)))?;
+            let act = session.runtime.block_on(async {
+                tokio::select! {
+                    () = stop.wait() => Ok(Act::End),
+                    event = keys.next() => match event {
+                        Some(Ok(event)) => Ok(act(&event, height, next.base_left)),
+                        Some(Err(cause)) => Err(Error::Terminal(cause)),
+                        // The terminal is gone.
+                        None => Ok(Act::End),
+                    },
                 }
-                _ => {}
+            });
+            match act? {
+                Act::Say(choice) => break choice,
+                Act::Scroll(rows) => {
+                    let by = usize::try_from(rows.unsigned_abs()).unwrap_or(0);
+                    first = if rows < 0 {
+                        first.saturating_sub(by)
+                    } else {
+                        first + by
+                    };
+                }
+                Act::Fold => fold = fold.other(),
+                Act::Draw => {}
+                Act::End => break 'pairs,
             }
         };
         judged += u64::from(session.save(&next, choice, "", began.elapsed())?);
     }
     drop(screen);
     Ok(judged)
+}
+
+fn act(event: &Event, height: usize, base_left: bool) -> Act {
+    let Some(key) = event.as_key_press_event() else {
+        return Act::Draw;
+    };
+    let page = i32::try_from(height / 2).unwrap_or(1);
+    match key.code {
+        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Act::End,
+        KeyCode::Char('q') | KeyCode::Esc => Act::End,
+        KeyCode::Down | KeyCode::Char('j') => Act::Scroll(1),
+        KeyCode::Up | KeyCode::Char('k') => Act::Scroll(-1),
+        KeyCode::PageDown | KeyCode::Char(' ') => Act::Scroll(page),
+        KeyCode::PageUp => Act::Scroll(-page),
+        KeyCode::Char('d') => Act::Fold,
+        KeyCode::Char(key) => Choice::pressed(key, base_left).map_or(Act::Draw, Act::Say),
+        _ => Act::Draw,
+    }
 }

@@ -23,6 +23,7 @@ pub mod pilot;
 pub mod quota;
 pub mod rollout;
 pub mod route;
+pub mod scorer;
 pub mod settings;
 pub mod shadow;
 pub mod split;

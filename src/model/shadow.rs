@@ -6,8 +6,8 @@ use http::{HeaderName, Method, header};
 
 use super::comparison::Comparison;
 use super::decode::{Decoded, Decoder, Fields, Wanted};
-use super::endpoint::Target;
 use super::name::{ServiceName, VersionName};
+use super::scorer::Scorer;
 use super::settings::{Limit, Rate};
 use super::value::{
     self, json_pointer, limit, list, nonzero_duration, nonzero_size, share, whole, word,
@@ -49,7 +49,7 @@ pub struct Shadow {
     /// What stands instead of such a part.
     pub redact: Redact,
     /// The judge outside.
-    pub scorer: Option<Target>,
+    pub scorer: Option<Scorer>,
     /// The share of compared pairs offered to people, 0 to 1.
     pub label: f64,
     /// How many people judge each of them.
@@ -147,7 +147,7 @@ pub fn decode(key: &str, service: &ServiceName, fields: &Fields) -> Decoded<Shad
         redact_json: (d.take("redact_json", list(json_pointer))).unwrap_or_default(),
         comparison: Comparison::take(d),
         redact: d.take("redact", word(REDACT)).unwrap_or_default(),
-        scorer: d.take_secret("scorer", value::http_url),
+        scorer: Scorer::take(d),
         label: d.take("label", share).unwrap_or(0.05),
         reviewers: d.take("reviewers", whole(1..=REVIEWERS_MAX)).unwrap_or(1),
     };

@@ -1,16 +1,20 @@
 //! What is left to chance, and decided by a hash so that everybody who asks again gets the same
 //! answer.
 
-/// Pairs for which `base` is always asked again, until the noise of the service is known.
-const LEARNT: u64 = 200;
-/// The share of pairs for which it is asked again afterwards.
-const NOISE: f64 = 0.1;
+/// How often `base` is asked again: up to so many triples, for this share of the pairs. What is wrong
+/// in one answer of a hundred needs about two thousand triples to be told from noise; they are there
+/// after five thousand pairs.
+const AGAIN: [(u64, f64); 2] = [(200, 1.0), (2_500, 0.5)];
+/// The share afterwards.
+const AFTERWARDS: f64 = 0.1;
 
 /// Whether `base` is asked again for this record, which shows how much it differs from itself;
 /// `triples` is how often it was.
 #[must_use]
 pub fn asks_base_again(id: &str, triples: u64) -> bool {
-    triples < LEARNT || point(&["noise", id]) < NOISE
+    let stage = AGAIN.iter().find(|(most, _)| triples < *most);
+    let share = stage.map_or(AFTERWARDS, |(_, share)| *share);
+    point(&["noise", id]) < share
 }
 
 /// Whether the candidate is asked before `base` is asked again.
@@ -19,11 +23,10 @@ pub fn asks_candidate_first(id: &str) -> bool {
     point(&["order", id]) < 0.5
 }
 
-/// Whether a pair is one of the share that people are asked to judge; `why` tells apart the reasons
-/// for which it may be.
+/// Whether a pair is one of the share, chosen at random, that people are asked to judge.
 #[must_use]
-pub fn is_offered(id: &str, why: &str, share: f64) -> bool {
-    point(&["label", why, id]) < share
+pub fn is_offered(id: &str, share: f64) -> bool {
+    point(&["label", "random", id]) < share
 }
 
 /// Whether the answer of `base` stands on the left for this reviewer: they cannot know.
@@ -33,7 +36,7 @@ pub fn has_base_left(pair: &str, reviewer: &str) -> bool {
 }
 
 /// A point in [0, 1) that these texts have: FNV-1a, its bits mixed as splitmix64 does.
-fn point(texts: &[&str]) -> f64 {
+pub(super) fn point(texts: &[&str]) -> f64 {
     let bytes = texts.iter().flat_map(|text| text.bytes().chain([0xff]));
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -53,12 +56,13 @@ mod tests {
         let ids: Vec<String> = (0..10_000).map(|n| format!("request-{n}")).collect();
         let share = |of: &dyn Fn(&str) -> bool| ids.iter().filter(|id| of(id)).count();
         assert!(share(&|id| asks_base_again(id, 199)) == 10_000);
-        assert!((900..1_100).contains(&share(&|id| asks_base_again(id, 200))));
+        assert!((4_800..5_200).contains(&share(&|id| asks_base_again(id, 200))));
+        assert!((900..1_100).contains(&share(&|id| asks_base_again(id, 2_500))));
         assert!((4_800..5_200).contains(&share(&|id| asks_candidate_first(id))));
         assert!((4_800..5_200).contains(&share(&|id| has_base_left(id, "ann"))));
-        assert!((400..600).contains(&share(&|id| is_offered(id, "random", 0.05))));
-        assert_eq!(share(&|id| is_offered(id, "random", 0.0)), 0);
-        assert_eq!(share(&|id| is_offered(id, "random", 1.0)), 10_000);
+        assert!((400..600).contains(&share(&|id| is_offered(id, 0.05))));
+        assert_eq!(share(&|id| is_offered(id, 0.0)), 0);
+        assert_eq!(share(&|id| is_offered(id, 1.0)), 10_000);
         let both = |id: &str| has_base_left(id, "ann") == has_base_left(id, "bob");
         assert!((4_800..5_200).contains(&share(&both)));
     }

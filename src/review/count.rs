@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::judge::compare::Verdict;
+use crate::model::decode::Fields;
 use crate::stats::histogram;
 
 /// A path at which something differs from the first answer of `base`: in the candidate's answer,
@@ -72,6 +73,29 @@ pub fn counts(
 /// The fine bucket of a time.
 fn bucket(time: Duration) -> usize {
     histogram::bucket(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Ratios of times less than so many steps from 1, 6 % up and down, say nothing.
+const ALIKE: f64 = 2.0;
+
+/// In how many pairs the candidate took clearly longer than `base`, in how many `base` did, and in
+/// how many neither; from counters of ratios.
+pub(super) fn slower(results: &Fields) -> [u64; 3] {
+    let mut counts = [0; 3];
+    for (field, count) in results {
+        let step = field.strip_prefix("ratio.").and_then(|it| it.parse().ok());
+        let (Some(step), Ok(count)) = (step, count.parse::<u64>()) else {
+            continue;
+        };
+        let [slower, faster, alike] = &mut counts;
+        let which = match step {
+            _ if f64::abs(step) < ALIKE => alike,
+            _ if step > 0.0 => slower,
+            _ => faster,
+        };
+        *which += count;
+    }
+    counts
 }
 
 /// The paths at which either differs; none where one of the three answers cannot be compared.

@@ -47,6 +47,7 @@ pub fn export(line: &Line, name: &str, pair: &Pair, reviews: &Reviews) -> Vec<Js
         "reviewers": names(reviews),
         "chosen": pair.chosen.name(),
         "pair": name,
+        "score": pair.score,
     });
     let (prompt, base, candidate) = texts(line, pair);
     match line.format {
@@ -184,6 +185,7 @@ mod tests {
             redacted: false,
             base: told(r#"{"choices": [{"message": {"content": "Hello"}}]}"#),
             answer: told("plain"),
+            score: None,
         }
     }
 

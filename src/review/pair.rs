@@ -32,6 +32,9 @@ pub struct Pair {
     pub base: Told,
     /// What the candidate answered.
     pub answer: Told,
+    /// By how much the scorer finds the candidate's answer better, -1 to 1; `None` where it was not
+    /// asked, or said nothing.
+    pub score: Option<f64>,
 }
 
 /// Why people are asked about a pair.
@@ -133,13 +136,14 @@ impl Pair {
             redacted: record.redacted.iter().any(|it| it.starts_with('/')),
             base: Told::of(base, ANSWER_MAX),
             answer: Told::of(answer, ANSWER_MAX),
+            score: None,
         }
     }
 
     /// The fields of its entry.
     #[must_use]
     pub fn fields(&self, name: &str) -> Vec<(&'static str, String)> {
-        vec![
+        let mut fields = vec![
             ("pair", name.to_owned()),
             ("id", self.id.clone()),
             ("candidate", self.candidate.clone()),
@@ -152,7 +156,9 @@ impl Pair {
             ("request", json(&self.request)),
             ("base", json(&self.base)),
             ("answer", json(&self.answer)),
-        ]
+        ];
+        fields.extend(self.score.map(|score| ("score", score.to_string())));
+        fields
     }
 
     /// The pair that stands in these fields.
@@ -171,12 +177,31 @@ impl Pair {
             request: serde_json::from_str(text("request")?).ok()?,
             base: serde_json::from_str(text("base")?).ok()?,
             answer: serde_json::from_str(text("answer")?).ok()?,
+            score: text("score").and_then(|score| score.parse().ok()),
         })
     }
 }
 
 /// What reviewers said of a pair: by their names.
 pub type Reviews = BTreeMap<String, Choice>;
+
+/// The name of the scorer among the reviewers, which no person can have.
+pub const SCORER: &str = "(scorer)";
+/// Scores nearer to 0 than this are a tie: they are in the middle one of all counters.
+const TIE: f64 = 0.05;
+
+impl Pair {
+    /// What the scorer says, as a reviewer would.
+    #[must_use]
+    pub fn scored(&self) -> Option<Choice> {
+        let score = self.score?;
+        Some(match score {
+            _ if score.abs() < TIE => Choice::Tie,
+            _ if score > 0.0 => Choice::Candidate,
+            _ => Choice::Base,
+        })
+    }
+}
 
 /// What stands of that in the hash of a pair.
 #[must_use]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::count::STEPS;
-use super::{Example, Skip};
+use super::{Example, Findings, Skip};
 use crate::judge::ebh;
 use crate::judge::tally::{Marks, Tally};
 use crate::model::decode::Fields;
@@ -46,6 +46,10 @@ pub struct Picture {
     pub scores: BTreeMap<String, u64>,
     /// What people said.
     pub labels: BTreeMap<String, u64>,
+    /// How far reviewers agree beyond chance, each two of them; the scorer is one.
+    pub agreement: Vec<Agreement>,
+    /// What all this proves by now.
+    pub findings: Findings,
     /// Examples, the newest first.
     pub examples: Vec<Example>,
     /// What became of the records on their way to the sink, as the gateways say.
@@ -89,6 +93,19 @@ pub struct PathRow {
     /// Whether that is the candidate's doing, as far as can be said with 95 % of all such findings
     /// being right.
     pub flagged: bool,
+}
+
+/// How far two reviewers agree.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Agreement {
+    /// The one.
+    pub one: String,
+    /// The other.
+    pub other: String,
+    /// Cohen's kappa: 1 for always, 0 for as often as chance would have it.
+    pub kappa: f64,
+    /// Over so many pairs.
+    pub pairs: usize,
 }
 
 /// How long both took over the same requests, in milliseconds.
@@ -184,6 +201,8 @@ impl Picture {
             latency: latency(results),
             scores,
             labels: below("label."),
+            agreement: Vec::new(),
+            findings: Findings::of(results),
             examples,
             shipped: shipped
                 .iter()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::{Example, Picture};
+use super::{Example, Picture, verdict};
 
 /// Paths that are printed.
 const PATHS_SHOWN: usize = 10;
@@ -47,6 +47,17 @@ fn write(picture: &Picture, out: &mut String) -> std::fmt::Result {
     }
     if !picture.labels.is_empty() {
         writeln!(out, "  labels        {}", counts(&picture.labels))?;
+    }
+    for it in &picture.agreement {
+        let (one, other, kappa, pairs) = (&it.one, &it.other, it.kappa, it.pairs);
+        writeln!(
+            out,
+            "  agreement     {one} and {other}: kappa {kappa:.2} over {pairs} pairs"
+        )?;
+    }
+    let proven = verdict::line(picture);
+    if !proven.is_empty() {
+        writeln!(out, "  proven        {proven}")?;
     }
     write_paths(picture, out)?;
     write_failures(picture, out)

@@ -1,7 +1,12 @@
 //! A pair as a reviewer sees it: the question, and two answers of which nobody says whose they are.
 
-use serde_json::{Value as Json, json};
+use std::collections::BTreeSet;
+use std::ops::Bound;
 
+use serde_json::{Value as Json, json};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::Agreement;
 use super::pair::{Choice, Pair, Reviews, agreement, answered, prompt};
 
 /// What a reviewer sees.
@@ -12,8 +17,28 @@ pub struct Shown {
     right: Json,
 }
 
+/// Which rows are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fold {
+    /// All of them.
+    All,
+    /// Those that differ.
+    Different,
+}
+
+impl Fold {
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::All => Self::Different,
+            Self::Different => Self::All,
+        }
+    }
+}
+
 /// What the keys mean.
-const KEYS: &str = "a left  b right  e equal  x both bad  s skip  q end";
+const KEYS: &str = "a left b right e equal x both bad s skip d diff q end";
 
 impl Shown {
     /// The pair, `base` on the left or on the right.
@@ -38,39 +63,62 @@ impl Shown {
         json!({"pair": name, "prompt": self.question, "left": self.left, "right": self.right})
     }
 
-    /// For a terminal of this size; the answers from their line `first` on. `open` pairs are not
+    /// The rows of both answers beside each other, in a terminal of this width.
+    #[must_use]
+    pub fn rows(&self, width: usize, fold: Fold) -> Vec<[String; 2]> {
+        let half = half(width);
+        let mut left = wrapped(&self.left, half).into_iter();
+        let mut right = wrapped(&self.right, half).into_iter();
+        let mut rows = Vec::new();
+        loop {
+            let row = [left.next(), right.next()];
+            if row == [None, None] {
+                return rows;
+            }
+            let row = row.map(Option::unwrap_or_default);
+            if fold == Fold::All || row[0] != row[1] {
+                rows.push(row);
+            }
+        }
+    }
+
+    /// For a terminal of this size; `rows` from the one numbered `first` on. `open` pairs are not
     /// judged by all, `judged` were judged here.
     #[must_use]
     pub fn lines(
         &self,
-        width: usize,
-        height: usize,
+        (width, height): (usize, usize),
+        rows: &[[String; 2]],
         first: usize,
-        open: u64,
-        judged: u64,
+        (open, judged): (u64, u64),
     ) -> Vec<String> {
-        let half = (width.saturating_sub(3) / 2).max(1);
-        let rows = height.saturating_sub(4).max(2);
+        let half = half(width);
         let mut lines: Vec<String> = wrapped(&self.question, width.max(1));
-        lines.truncate(rows / 3);
+        lines.truncate(height.saturating_sub(4).max(2) / 3);
         lines.push("-".repeat(width));
-        let (left, right) = (wrapped(&self.left, half), wrapped(&self.right, half));
         let room = height.saturating_sub(lines.len() + 2);
         for row in first..first + room {
-            let at = |lines: &[String]| lines.get(row).cloned().unwrap_or_default();
-            let (left, right) = (at(&left), at(&right));
+            let [left, right] = rows.get(row).cloned().unwrap_or_default();
             let mark = if left == right { ' ' } else { '|' };
-            let gap = " ".repeat(half.saturating_sub(left.chars().count()));
+            let gap = " ".repeat(half.saturating_sub(left.width()));
             lines.push(format!("{left}{gap} {mark} {right}"));
         }
         lines.push("-".repeat(width));
-        lines.push(format!("{KEYS}   {open} open, {judged} judged"));
+        lines.push(format!("{open} open, {judged} judged  {KEYS}"));
+        for line in &mut lines {
+            line.truncate(fitting(line, width));
+        }
         lines.truncate(height.max(1));
         lines
     }
 }
 
-/// A value as lines of at most so many characters, without those that a terminal would obey.
+/// The width of one of two columns.
+fn half(width: usize) -> usize {
+    (width.saturating_sub(3) / 2).max(1)
+}
+
+/// A value as lines of at most so many columns, without what a terminal would obey.
 fn wrapped(value: &Json, width: usize) -> Vec<String> {
     let text = match value {
         Json::String(text) => text.clone(),
@@ -78,29 +126,62 @@ fn wrapped(value: &Json, width: usize) -> Vec<String> {
     };
     let mut lines = Vec::new();
     for line in text.lines() {
-        let plain: Vec<char> = line
+        let plain: String = line
             .chars()
             .map(|c| if c == '\t' { ' ' } else { c })
             .filter(|c| !c.is_control())
             .collect();
-        if plain.is_empty() {
-            lines.push(String::new());
+        let mut rest = plain.as_str();
+        loop {
+            // What is wider than the terminal is cut when it is drawn.
+            let first = rest.chars().next().map_or(0, char::len_utf8);
+            let (part, behind) = rest.split_at(fitting(rest, width).max(first));
+            lines.push(part.to_owned());
+            rest = behind;
+            if rest.is_empty() {
+                break;
+            }
         }
-        lines.extend(
-            plain
-                .chunks(width)
-                .map(|part| part.iter().collect::<String>()),
-        );
     }
     lines
+}
+
+/// How many bytes of a text fit into so many columns; letters of Chinese take two.
+fn fitting(text: &str, width: usize) -> usize {
+    let mut columns = 0;
+    let fits = |(_, c): &(usize, char)| {
+        columns += c.width().unwrap_or(0);
+        columns <= width
+    };
+    let last = text.char_indices().take_while(fits).last();
+    last.map_or(0, |(at, c)| at + c.len_utf8())
+}
+
+/// How far each two reviewers agree, where that can be said.
+#[must_use]
+pub fn agreements(all: &[Reviews]) -> Vec<Agreement> {
+    let reviewers: BTreeSet<&String> = all.iter().flat_map(Reviews::keys).collect();
+    let mut agreements = Vec::new();
+    for one in &reviewers {
+        for other in reviewers.range::<String, _>((Bound::Excluded(*one), Bound::Unbounded)) {
+            let Some((kappa, pairs)) = agreement(all, one, other) else {
+                continue;
+            };
+            agreements.push(Agreement {
+                one: (*one).clone(),
+                other: (*other).clone(),
+                kappa,
+                pairs,
+            });
+        }
+    }
+    agreements
 }
 
 /// Who judged how many pairs, and how far each two agree.
 #[must_use]
 pub fn agreement_lines(all: &[Reviews]) -> String {
-    let mut reviewers: Vec<&String> = all.iter().flat_map(Reviews::keys).collect();
-    reviewers.sort_unstable();
-    reviewers.dedup();
+    let reviewers: BTreeSet<&String> = all.iter().flat_map(Reviews::keys).collect();
     let mut lines = Vec::new();
     for reviewer in &reviewers {
         let of = |skipped: bool| {
@@ -112,14 +193,11 @@ pub fn agreement_lines(all: &[Reviews]) -> String {
         let (judged, skipped) = (of(false), of(true));
         lines.push(format!("{reviewer}: {judged} judged, {skipped} skipped\n"));
     }
-    for (at, one) in reviewers.iter().enumerate() {
-        for other in reviewers.iter().skip(at + 1) {
-            if let Some((kappa, pairs)) = agreement(all, one, other) {
-                lines.push(format!(
-                    "{one} and {other}: kappa {kappa:.2} over {pairs} pairs\n"
-                ));
-            }
-        }
+    for it in agreements(all) {
+        let (one, other, kappa, pairs) = (it.one, it.other, it.kappa, it.pairs);
+        lines.push(format!(
+            "{one} and {other}: kappa {kappa:.2} over {pairs} pairs\n"
+        ));
     }
     lines.concat()
 }
@@ -133,14 +211,17 @@ mod tests {
         let shown = Shown {
             question: json!("what\u{1b}[2J is it?"),
             left: json!(["a", {"b": 1}]),
-            right: json!("long ".repeat(100)),
+            right: json!("long 南京 ".repeat(100)),
         };
         for (width, height) in [(80, 24), (20, 10), (1, 1), (0, 0), (200, 3)] {
-            let lines = shown.lines(width, height, 0, 3, 1);
+            let rows = shown.rows(width, Fold::All);
+            let lines = shown.lines((width, height), &rows, 0, (3, 1));
             assert!(lines.len() <= height.max(1), "{width}x{height}");
             assert!(lines.iter().all(|line| !line.contains('\u{1b}')));
+            assert!(lines.iter().all(|line| line.width() <= width), "{lines:?}");
         }
-        let lines = shown.lines(80, 24, 0, 3, 1);
+        let rows = shown.rows(80, Fold::All);
+        let lines = shown.lines((80, 24), &rows, 0, (3, 1));
         assert!(lines.iter().any(|line| line.contains("long")), "{lines:?}");
     }
 }

@@ -22,7 +22,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -377,7 +377,7 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Refusal> {
         .verb;
     match &mut verb {
         Verb::Serve(serve) => {
-            check_admin(serve)?;
+            check_admin(&serve.admin, serve.admin_token_file.as_deref())?;
             serve.clients.check()?;
             add_credentials(&mut serve.redis)?;
         }
@@ -387,11 +387,15 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Refusal> {
             top.no_color |= variable("NO_COLOR")?.is_some();
         }
         Verb::Token(token) => add_credentials(token.action.redis())?,
-        Verb::Shadow(shadow) => add_credentials(match &mut shadow.verb {
-            None => &mut shadow.place.redis,
-            Some(ShadowVerb::Report(report)) => &mut report.place.redis,
-            Some(ShadowVerb::Export(export)) => &mut export.place.redis,
-        })?,
+        Verb::Shadow(shadow) => {
+            check_admin(&shadow.admin, shadow.admin_token_file.as_deref())?;
+            shadow.scorer_key = secret("SMARTLINK_SCORER_KEY").map(Secret);
+            add_credentials(match &mut shadow.verb {
+                None => &mut shadow.place.redis,
+                Some(ShadowVerb::Report(report)) => &mut report.place.redis,
+                Some(ShadowVerb::Export(export)) => &mut export.place.redis,
+            })?;
+        }
         Verb::Label(label) => add_credentials(&mut label.place.redis)?,
         Verb::ForgetVanished(forget) => add_credentials(&mut forget.redis)?,
         Verb::Dev(_) | Verb::Demo(_) => {}
@@ -400,13 +404,11 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Refusal> {
 }
 
 /// The admin port shows names and addresses: it is open to others only with a token.
-fn check_admin(serve: &Serve) -> Result<(), Refusal> {
-    match serve.admin.as_option() {
-        Some(admin) if !admin.ip().is_loopback() && serve.admin_token_file.is_none() => {
-            Err(Refusal::Wrong(format!(
-                "--admin {admin} is not a loopback address: that needs --admin-token-file"
-            )))
-        }
+fn check_admin(admin: &OrOff<SocketAddr>, token_file: Option<&Path>) -> Result<(), Refusal> {
+    match admin.as_option() {
+        Some(admin) if !admin.ip().is_loopback() && token_file.is_none() => Err(Refusal::Wrong(
+            format!("--admin {admin} is not a loopback address: that needs --admin-token-file"),
+        )),
         _ => Ok(()),
     }
 }
@@ -417,7 +419,7 @@ fn add_credentials(redis: &mut Redis) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The secret of an alert: the text of the variable of that name, or of the file that the variable
+/// A secret: the text of the variable of that name, or of the file that the variable
 /// `<name>_FILE` names, without the line's end.
 #[must_use]
 pub fn secret(name: &str) -> Option<String> {

@@ -1,11 +1,12 @@
 //! Flags of the verbs about shadows: the worker, its report, the export, and labels.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{Log, Redis, Secret, flag, hostname};
+use super::{Log, OrOff, Redis, Secret, flag, hostname};
 use crate::model::name::{ServiceName, VersionName};
 use crate::model::settings::Rate;
 use crate::review::Format;
@@ -53,6 +54,17 @@ pub struct Worker {
     /// End when all records are compared
     #[arg(long)]
     pub once: bool,
+    /// Address of an admin port with /healthz and /metrics, or off; other than loopback only with
+    /// --admin-token-file
+    #[arg(long, env = "SMARTLINK_SHADOW_ADMIN", value_name = "ADDRESS", default_value = "off", value_parser = flag::address_or_off)]
+    pub admin: OrOff<SocketAddr>,
+    /// File with the token that the admin port asks for; without it the port is loopback only
+    #[arg(long, env = "SMARTLINK_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// The key for scorers that are models, from SMARTLINK_SCORER_KEY or the file that
+    /// SMARTLINK_SCORER_KEY_FILE names
+    #[arg(skip)]
+    pub scorer_key: Option<Secret>,
     #[command(flatten)]
     #[expect(
         missing_docs,

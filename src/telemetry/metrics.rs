@@ -41,9 +41,9 @@ pub struct Metric {
 const VERSION: &[&str] = &["service", "version"];
 const ENDPOINT: &[&str] = &["service", "version", "endpoint"];
 
-/// Declares metrics, and `ALL` of them in the order of a page.
+/// Declares metrics, and a list of them in the order of a page.
 macro_rules! metrics {
-    ($($id:ident: $kind:ident $name:literal $labels:expr, $help:literal;)*) => {
+    ($(#[$doc:meta])* $all:ident $($id:ident: $kind:ident $name:literal $labels:expr, $help:literal;)*) => {
         $(
             #[doc = $help]
             pub const $id: Metric = Metric {
@@ -53,12 +53,14 @@ macro_rules! metrics {
                 help: $help,
             };
         )*
-        /// All metrics.
-        pub const ALL: &[&Metric] = &[$(&$id),*];
+        $(#[$doc])*
+        pub const $all: &[&Metric] = &[$(&$id),*];
     };
 }
 
 metrics! {
+    /// All metrics of a gateway.
+    ALL
     REQUESTS: Counter "smartlink_requests_total" &["service", "version", "status"],
         "Requests that ended, by the status of their answer; 499 where the client left.";
     DURATION: Histogram "smartlink_request_duration_seconds" VERSION,
@@ -141,6 +143,31 @@ metrics! {
         "The most file descriptors it may open.";
 }
 
+const LANE: &[&str] = &["service", "candidate"];
+
+metrics! {
+    /// All metrics of a shadow worker, but for those of the process, which are as of a gateway.
+    WORKER
+    WORKER_RECORDS: Counter "smartlink_shadow_worker_records_total" &["service", "candidate", "fate"],
+        "Records that this worker is done with: counted, skipped for a reason, dead.";
+    WORKER_PAIRS: Counter "smartlink_shadow_worker_pairs_total" &["service", "candidate", "pair"],
+        "Pairs of answers that it counted, by which side was bad.";
+    WORKER_SCORES: Counter "smartlink_shadow_worker_scores_total" &["service", "candidate", "result"],
+        "Pairs about which it asked the scorer: scored, unscored.";
+    WORKER_CALLS: Counter "smartlink_shadow_worker_calls_total" &["service", "candidate", "asked", "result"],
+        "Calls that ended, by the version that was asked and how they ended.";
+    WORKER_CALL_DURATION: Histogram "smartlink_shadow_worker_call_duration_seconds" &["service", "candidate", "asked"],
+        "Time of a call, without making the connection.";
+    WORKER_IN_FLIGHT: Gauge "smartlink_shadow_worker_records_in_flight" LANE,
+        "Records that this worker is working on.";
+    WORKER_PENDING: Gauge "smartlink_shadow_records_pending" LANE,
+        "Records that some worker has, and that are not counted yet.";
+    WORKER_LAG: Gauge "smartlink_shadow_records_waiting" LANE,
+        "Records in the stream that no worker has had yet, where Redis can tell.";
+    WORKER_STATE: Gauge "smartlink_shadow_worker_state" &["service", "candidate", "state"],
+        "1 while it is so: the candidate is away (paused), records were trimmed unread (missing), the scorer says too little (unscored).";
+}
+
 impl Metric {
     /// Says what is to come.
     pub fn describe(&self) {
@@ -162,9 +189,27 @@ impl Metric {
     }
 }
 
+/// What the lines of a histogram begin with: its buckets, its sum, its number.
+pub type Series = [&'static str; 3];
+
+/// Those of `DURATION`.
+pub const DURATION_SERIES: Series = [
+    "smartlink_request_duration_seconds_bucket",
+    "smartlink_request_duration_seconds_sum",
+    "smartlink_request_duration_seconds_count",
+];
+
+/// Those of `WORKER_CALL_DURATION`.
+pub const CALL_SERIES: Series = [
+    "smartlink_shadow_worker_call_duration_seconds_bucket",
+    "smartlink_shadow_worker_call_duration_seconds_sum",
+    "smartlink_shadow_worker_call_duration_seconds_count",
+];
+
 /// Tells a histogram, of which the recorder takes bounds, sum and number as they are: nothing is
 /// left of single requests that it could put into buckets.
 pub fn histogram(
+    [bucket, sum_of, count_of]: Series,
     labels: &[Label],
     buckets: impl Iterator<Item = (Label, u64)>,
     sum: f64,
@@ -173,10 +218,10 @@ pub fn histogram(
     for (bound, count) in buckets {
         let mut labels = labels.to_vec();
         labels.push(bound);
-        counter!("smartlink_request_duration_seconds_bucket", labels).absolute(count);
+        counter!(bucket, labels).absolute(count);
     }
-    gauge!("smartlink_request_duration_seconds_sum", labels.to_vec()).set(sum);
-    counter!("smartlink_request_duration_seconds_count", labels.to_vec()).absolute(all);
+    gauge!(sum_of, labels.to_vec()).set(sum);
+    counter!(count_of, labels.to_vec()).absolute(all);
 }
 
 /// Tells what `tell` has to say to this recorder.

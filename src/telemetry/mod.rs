@@ -258,6 +258,11 @@ pub fn worker_failed(service: &str, candidate: &str, why: &str) {
     warn!(service, candidate, why, "shadow worker: redis");
 }
 
+/// A judge outside said nothing of a pair, which counts for nobody.
+pub fn scorer_failed(service: &str, candidate: &str, why: &str) {
+    warn!(service, candidate, why, "shadow worker: scorer");
+}
+
 /// A shadow worker compares, or waits for its candidate.
 pub fn worker_state(service: &str, candidate: &str, state: &str) {
     info!(service, candidate, state, "shadow worker");

@@ -5,10 +5,11 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -266,22 +267,33 @@ async fn send(
     }
 }
 
+/// What is posted, and what may come of it.
+pub(super) struct Post<'p> {
+    pub(super) target: &'p Target,
+    /// JSON.
+    pub(super) body: String,
+    /// Sent only where nobody else can read it.
+    pub(super) authorization: Option<HeaderValue>,
+    /// How long it may take.
+    pub(super) limit: Duration,
+    /// The most of the answer.
+    pub(super) most: usize,
+}
+
 /// Posts JSON to a scorer and reads its answer.
-pub(super) async fn post(
-    caller: &Caller,
-    target: &Target,
-    body: String,
-    limit: Duration,
-    most: usize,
-) -> io::Result<Vec<u8>> {
+pub(super) async fn post(caller: &Caller, post: Post<'_>) -> io::Result<Vec<u8>> {
     let settings = Effective::merge(&Settings::default(), &Settings::default());
+    let (target, limit) = (post.target, post.limit);
     let exchange = async {
         let io = caller.connect(target, &settings).await?;
-        let request = Request::post(&*target.path)
+        let mut request = Request::post(&*target.path)
             .header(HOST, &*target.authority)
             .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(Bytes::from(post.body)))
             .map_err(io::Error::other)?;
+        if let Some(key) = post.authorization.filter(|_| is_private(target)) {
+            request.headers_mut().insert(AUTHORIZATION, key);
+        }
         let (mut sender, connection) = http1::handshake(io).await.map_err(io::Error::other)?;
         tokio::task::spawn_local(async move { drop(connection.await) });
         let answer = sender
@@ -294,9 +306,15 @@ pub(super) async fn post(
                 answer.status().as_u16()
             )));
         }
-        let body = http_body_util::Limited::new(answer.into_body(), most);
+        let body = http_body_util::Limited::new(answer.into_body(), post.most);
         let body = body.collect().await.map_err(io::Error::other)?;
         Ok(body.to_bytes().to_vec())
     };
     timeout(limit, exchange).await.map_err(io::Error::from)?
+}
+
+/// Whether what is sent there is read by nobody else: it is encrypted, or stays on this machine.
+fn is_private(target: &Target) -> bool {
+    let address = target.host.parse::<IpAddr>();
+    target.tls || &*target.host == "localhost" || address.is_ok_and(|ip| ip.is_loopback())
 }

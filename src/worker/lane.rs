@@ -1,7 +1,7 @@
 //! One candidate of one service: takes records as it has room for them, and counts what they come
 //! to.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::rc::Rc;
@@ -19,8 +19,8 @@ use super::scorer::Scorer;
 use super::status::{Doing, Status};
 use super::{Shared, result};
 use crate::model::name::{ServiceName, VersionName};
-use crate::review::{self, Mode};
-use crate::store::{Error, Finding, Taken};
+use crate::review::{self, Extremes, Mode};
+use crate::store::{Comparisons, Error, Finding, Taken};
 use crate::telemetry;
 
 /// Between two looks while there is nothing to do.
@@ -61,6 +61,8 @@ pub(super) struct Lane {
     complained: Cell<Option<Instant>>,
     /// Records that were trimmed unread, as far as was told.
     lost: Cell<u64>,
+    /// Which pairs differ most.
+    extremes: RefCell<Extremes>,
     stopping: watch::Sender<bool>,
 }
 
@@ -83,6 +85,7 @@ pub(super) fn open(
         entries: RefCell::default(),
         complained: Cell::new(None),
         lost: Cell::new(0),
+        extremes: RefCell::default(),
         stopping: watch::Sender::new(false),
     });
     (
@@ -102,6 +105,7 @@ impl Handle {
     pub(super) fn status(&self) -> Status {
         let mut status = self.lane.status.borrow().clone();
         status.in_flight = self.lane.entries.borrow().len();
+        status.lost = self.lane.lost.get();
         status
     }
 }
@@ -119,8 +123,26 @@ impl Lane {
         Rc::clone(&self.job.borrow())
     }
 
+    pub(super) fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
     pub(super) fn candidate(&self) -> &VersionName {
         &self.candidate
+    }
+
+    pub(super) fn comparisons(&self) -> &Comparisons {
+        &self.shared.comparisons
+    }
+
+    pub(super) fn status_mut(&self) -> RefMut<'_, Status> {
+        self.status.borrow_mut()
+    }
+
+    /// Whether a pair that differs in so many paths is one of those that differ most.
+    pub(super) fn is_extreme(&self, id: &str, paths: usize, share: f64) -> bool {
+        let mut extremes = self.extremes.borrow_mut();
+        extremes.takes(id, paths, share, self.now_ms())
     }
 
     pub(super) fn caller(&self) -> &Caller {
@@ -186,6 +208,7 @@ impl Lane {
             return;
         }
         let watcher = tokio::task::spawn_local(Rc::clone(&self).keep_watch());
+        let keeper = tokio::task::spawn_local(Rc::clone(&self).keep_books());
         let mut works = JoinSet::new();
         let now = Instant::now();
         let mut turns = Turns {
@@ -224,6 +247,9 @@ impl Lane {
         self.stopping.send_replace(true);
         while works.join_next().await.is_some() {}
         watcher.abort();
+        keeper.abort();
+        self.look_for_losses().await;
+        self.look_at_scores().await;
         self.leave().await;
     }
 
@@ -250,7 +276,7 @@ impl Lane {
     }
 
     /// Says what is wrong, now and then.
-    fn complain(&self, error: &Error) {
+    pub(super) fn complain(&self, error: &Error) {
         let now = Instant::now();
         let silent = self.complained.get();
         if silent.is_none_or(|at| now >= at + COMPLAIN_EVERY) {
@@ -347,7 +373,7 @@ impl Lane {
         }
     }
 
-    fn event(&self, kind: &str, why: String) -> Vec<(&'static str, String)> {
+    pub(super) fn event(&self, kind: &str, why: String) -> Vec<(&'static str, String)> {
         vec![
             ("at_ms", self.now_ms().to_string()),
             ("kind", kind.to_owned()),

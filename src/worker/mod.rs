@@ -10,6 +10,8 @@ mod call;
 mod desk;
 mod gate;
 mod lane;
+mod meter;
+mod outlook;
 mod pace;
 mod result;
 mod scorer;
@@ -19,6 +21,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -29,6 +32,7 @@ use crate::review::Mode;
 use crate::store::{Comparisons, Error, Options, Start, View};
 
 use desk::Desk;
+pub use meter::{Asked, Calls, Meter};
 pub use status::{Doing, Status};
 
 /// How often the configuration is read.
@@ -60,6 +64,8 @@ pub struct Plan {
     pub claim_after: Option<Duration>,
     /// End when everything was compared.
     pub once: bool,
+    /// What models behind a scorer want to see as `authorization`.
+    pub scorer_key: Option<HeaderValue>,
 }
 
 /// What all lanes share.
@@ -84,10 +90,10 @@ pub async fn run(
     let mut desk = Desk::new(view, plan.services.clone());
     desk.read().await?;
     let shared = Rc::new(Shared {
+        scorer: scorer::Scorer::new(plan.scorer_key.clone()),
         plan,
         comparisons,
         calls: call::Caller::default(),
-        scorer: scorer::Scorer::default(),
     });
     let mut lanes: BTreeMap<(ServiceName, VersionName), lane::Handle> = BTreeMap::new();
     let mut running = JoinSet::new();

@@ -1,11 +1,14 @@
 //! One record: skipped, dead, or asked again of the candidate, and what that comes to.
 
+use std::collections::BTreeMap;
+
 use super::call::Replay;
 use super::desk::Job;
 use super::gate::Failure;
 use super::lane::Lane;
+use super::meter::Asked;
+use super::scorer::Question;
 use crate::judge::compare::{Ending, Pair, Verdict, compare};
-use crate::model::endpoint::Target;
 use crate::model::name::Name;
 use crate::review::{self, Chosen, Example, Heard, Skip, Times};
 use crate::shadow::{ChosenBy, Record};
@@ -100,7 +103,14 @@ async fn ask_base(lane: &Lane, replay: &Replay) -> Heard {
     let job = lane.job();
     let base = Name::parse("base").expect("base is a name");
     let at = job.endpoints(&base);
-    lane.caller().call(replay, &job, &at).await.heard
+    let heard = lane.caller().call(replay, &job, &at).await.heard;
+    note(lane, Asked::Base, &heard);
+    heard
+}
+
+fn note(lane: &Lane, asked: Asked, heard: &Heard) {
+    let mut status = lane.status_mut();
+    status.meter.call(asked, heard.ending, heard.took);
 }
 
 /// The candidate's answer and where it was asked; waits while the candidate is away, and for the
@@ -115,6 +125,7 @@ async fn ask_candidate(lane: &Lane, replay: &Replay) -> Option<(Heard, String)> 
             continue;
         }
         let called = lane.caller().call(replay, &job, &at).await;
+        note(lane, Asked::Candidate, &called.heard);
         if called.heard.ending != Ending::Connect {
             lane.gate().reached();
             return Some((called.heard, called.url));
@@ -161,19 +172,20 @@ async fn weigh(
                 (it.path, mark)
             })
             .collect();
-        if let Some(target) = &job.policy.scorer {
-            let scored = lane.score(target, record, &answers.base, &answers.candidate);
-            let counter = scored
-                .await
-                .map_or_else(|_| "unscored".to_owned(), review::scored);
-            finding.counts.push((counter, 1));
-        }
     } else {
         // What was chosen by how it went is no fair picture of anything.
         finding.counts.push(("kept".to_owned(), 1));
     }
     finding.example = example(lane, job, record, replay, answers, &verdict, noise.as_ref());
-    finding.offer = offer(lane, job, record, answers, &verdict);
+    let score = score(lane, job, record, answers, &verdict).await;
+    if record.chosen_by == ChosenBy::Sample {
+        finding.counts.extend(score.as_ref().map(|score| {
+            let counter = score.as_ref().map(|score| review::scored(*score));
+            (counter.unwrap_or_else(|_| "unscored".to_owned()), 1)
+        }));
+    }
+    let score = score.and_then(Result::ok);
+    finding.offer = offer(lane, job, record, (answers, &verdict, score));
     finding
 }
 
@@ -221,56 +233,61 @@ fn example(
     (kinds, fields)
 }
 
+/// By how much the scorer finds the candidate's answer better, -1 to 1; `None` where it is not asked:
+/// bad answers need no judge, and what was chosen by how it went is in no counter.
+async fn score(
+    lane: &Lane,
+    job: &Job,
+    record: &Record,
+    answers: &Answers,
+    verdict: &Verdict,
+) -> Option<Result<f64, String>> {
+    let scorer = job.policy.scorer.as_ref()?;
+    if verdict.pair != Pair::BothOk || record.chosen_by != ChosenBy::Sample {
+        return None;
+    }
+    let question = Question {
+        record,
+        base: &answers.base,
+        candidate: &answers.candidate,
+    };
+    let judge = lane.scorer();
+    let said = judge.score(lane.caller(), lane.service(), scorer, question);
+    let said = said.await;
+    if let Err(why) = &said {
+        lane.complain_of_scorer(why);
+    }
+    Some(said)
+}
+
 /// The pair for people, where it is one of those that they are asked about: of good answers only,
 /// since bad ones need no judge.
 fn offer(
     lane: &Lane,
     job: &Job,
     record: &Record,
-    answers: &Answers,
-    verdict: &Verdict,
+    (answers, verdict, score): (&Answers, &Verdict, Option<f64>),
 ) -> Option<Offer> {
     if verdict.pair != Pair::BothOk {
         return None;
     }
     let share = job.policy.label;
-    let differs = verdict
-        .differences
-        .as_ref()
-        .is_some_and(|it| !it.is_empty());
+    let paths = verdict.differences.as_ref().map_or(0, BTreeMap::len);
+    let is_extreme = paths > 0 && lane.is_extreme(&record.id, paths, share);
     let sampled = record.chosen_by == ChosenBy::Sample;
-    let chosen = if sampled && review::is_offered(&record.id, "random", share) {
+    let chosen = if sampled && review::is_offered(&record.id, share) {
         Chosen::Random
-    } else if differs && review::is_offered(&record.id, "disagreement", share) {
+    } else if is_extreme {
         Chosen::Disagreement
     } else {
         return None;
     };
     let name = format!("{}:{}", record.id, lane.candidate());
-    let pair = review::Pair::of(
-        record,
-        chosen,
-        lane.candidate(),
-        &answers.base,
-        &answers.candidate,
-    );
+    let (base, candidate) = (&answers.base, &answers.candidate);
+    let mut pair = review::Pair::of(record, chosen, lane.candidate(), base, candidate);
+    pair.score = score;
     Some(Offer {
         fields: pair.fields(&name),
         name,
     })
-}
-
-impl Lane {
-    /// By how much the candidate's answer is better, -1 to 1, as the scorer says.
-    async fn score(
-        &self,
-        target: &Target,
-        record: &Record,
-        base: &Heard,
-        candidate: &Heard,
-    ) -> Result<f64, String> {
-        self.scorer()
-            .score(self.caller(), target, record, base, candidate)
-            .await
-    }
 }

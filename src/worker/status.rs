@@ -1,5 +1,6 @@
 //! How far a lane is, for people who watch.
 
+use super::meter::Meter;
 use crate::model::name::{ServiceName, VersionName};
 use crate::store::Finding;
 
@@ -43,6 +44,16 @@ pub struct Status {
     pub dead: u64,
     /// Records being worked on.
     pub in_flight: usize,
+    /// Records that some worker has now.
+    pub pending: u64,
+    /// Records that nobody has had yet, where Redis can tell.
+    pub waiting: Option<u64>,
+    /// Records that were trimmed before anybody read them.
+    pub lost: u64,
+    /// Whether the scorer says too little.
+    pub unscored: bool,
+    /// What was counted since it began.
+    pub meter: Meter,
     /// What it is doing.
     pub doing: Doing,
 }
@@ -58,12 +69,18 @@ impl Status {
             skipped: 0,
             dead: 0,
             in_flight: 0,
+            pending: 0,
+            waiting: None,
+            lost: 0,
+            unscored: false,
+            meter: Meter::default(),
             doing: Doing::Comparing,
         }
     }
 
     /// Adds what was counted.
     pub(super) fn note(&mut self, finding: &Finding) {
+        self.meter.record(finding);
         let has = |name: &str| finding.counts.iter().any(|(field, _)| field == name);
         self.counted += u64::from(has("counted"));
         self.bad += u64::from(has("candidate_bad_only"));

@@ -18,10 +18,10 @@ use crate::support::replay::{
     SERVICE, add_all, answering, compare_all, record, report, run, smartlink,
 };
 
-const PAIRS: u64 = 60;
+const PAIRS: u64 = 200;
 
 /// A Redis with so many pairs to label, whose candidate says `new` where `base` says `old`.
-fn stage(reviewers: u32) -> Redis {
+pub fn stage(pairs: u64, reviewers: u32) -> Redis {
     let answer = |word: &str, n: u64| format!("{{\"status\":true,\"data\":[\"{word} {n}\"]}}");
     let base = answering(move |n| (200, answer("old", n)));
     let candidate = answering(move |n| (200, answer("new", n)));
@@ -34,7 +34,7 @@ fn stage(reviewers: u32) -> Redis {
     ));
     add_all(
         &redis,
-        (1..=PAIRS).map(|n| record(n, &answer("old", n))).collect(),
+        (1..=pairs).map(|n| record(n, &answer("old", n))).collect(),
     );
     compare_all(&redis, &[]);
     redis
@@ -102,7 +102,7 @@ fn label(redis: &Redis, pair: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn every_pair_is_judged_once_by_as_many_as_are_wanted() {
-    let redis = stage(2);
+    let redis = stage(PAIRS, 2);
     std::thread::scope(|scope| {
         for name in ["ann", "bob", "eve", "joe"] {
             let redis = &redis;
@@ -127,13 +127,21 @@ fn every_pair_is_judged_once_by_as_many_as_are_wanted() {
     assert_eq!(report["labels"]["done"], PAIRS, "{report}");
     let of = |name: &str| report["labels"][name].as_u64().unwrap_or(0);
     assert_eq!(of("win") + of("loss") + of("tie"), PAIRS);
+    // Four who always press left agree as chance would have it, or less: sides are their own.
+    let agreement = report["agreement"].as_array().unwrap();
+    assert_eq!(agreement.len(), 6, "{report}");
+    assert!(
+        agreement
+            .iter()
+            .all(|it| it["kappa"].as_f64().unwrap() < 0.5)
+    );
     let said = run(&redis, &["label", SERVICE, "--agreement"]);
     assert!(said.contains(" judged, "), "{said}");
 }
 
 #[test]
 fn who_always_presses_left_prefers_nobody() {
-    let redis = stage(1);
+    let redis = stage(PAIRS, 1);
     judge(&redis, "ann", usize::MAX, |pair| {
         // Whose answer is whose stands nowhere but in what they say.
         assert_eq!(pair.as_object().unwrap().len(), 4, "{pair}");
@@ -141,18 +149,100 @@ fn who_always_presses_left_prefers_nobody() {
     });
     let report = report(&redis, "candidate");
     let wins = report["labels"]["win"].as_u64().unwrap();
-    assert!((PAIRS / 4..=PAIRS * 3 / 4).contains(&wins), "{report}");
+    assert!((PAIRS * 2 / 5..=PAIRS * 3 / 5).contains(&wins), "{report}");
+    assert_eq!(report["findings"]["labels"]["proven"], "open", "{report}");
     assert_eq!(wins + report["labels"]["loss"].as_u64().unwrap(), PAIRS);
+}
+
+/// Which of two sides is the new one.
+fn new_is_left(pair: &Json) -> bool {
+    pair["left"].to_string().contains("new")
+}
+
+#[test]
+fn what_seven_of_ten_prefer_is_proven() {
+    for (prefer_new, proven) in [(7, "fine"), (3, "worse")] {
+        let redis = stage(PAIRS, 1);
+        let turn = AtomicUsize::new(0);
+        judge(&redis, "ann", usize::MAX, |pair| {
+            let likes_new = turn.fetch_add(1, Ordering::Relaxed) % 10 < prefer_new;
+            if likes_new == new_is_left(pair) {
+                "a"
+            } else {
+                "b"
+            }
+        });
+        let report = report(&redis, "candidate");
+        let wins = PAIRS * prefer_new as u64 / 10;
+        assert_eq!(report["labels"]["win"], wins, "{report}");
+        assert_eq!(report["findings"]["labels"]["proven"], proven, "{report}");
+        let said = run(&redis, &["shadow", "report", SERVICE]);
+        assert!(said.contains(&format!("labels {proven}")), "{said}");
+    }
+}
+
+#[test]
+fn the_most_different_pairs_are_asked_about_and_prove_nothing() {
+    let redis = Redis::start();
+    // One in forty differs in five members, the others in one.
+    let answer = |word: &str, n: u64| {
+        let many = if n.is_multiple_of(40) { word } else { "same" };
+        let members = ["b", "c", "d", "e"].map(|name| format!(",\"{name}\":\"{many}\""));
+        format!(
+            "{{\"status\":true,\"a\":\"{word} {n}\"{}}}",
+            members.concat()
+        )
+    };
+    let candidate = answering(move |n| (200, answer("new", n)));
+    redis.call(&[
+        "HSET",
+        "smartlink:endpoints:ner",
+        "http://127.0.0.1:1/",
+        "base",
+        &candidate.url("/"),
+        "candidate",
+    ]);
+    redis.run("HSET smartlink:shadow:ner label 5%");
+    let all = (1..=1_000).map(|n| record(n, &answer("old", n)));
+    add_all(&redis, all.collect());
+    compare_all(&redis, &[]);
+    let lines = run(&redis, &["shadow", "export", SERVICE, "--format", "jsonl"]);
+    let pairs: Vec<Json> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let chosen = |why: &str| -> Vec<u64> {
+        let chosen = pairs.iter().filter(|pair| pair["meta"]["chosen"] == why);
+        let ids = chosen.map(|pair| pair["meta"]["id"].as_str().unwrap().to_owned());
+        ids.map(|id| id.strip_prefix("r-").unwrap().parse().unwrap())
+            .collect()
+    };
+    let (random, disagreement) = (chosen("random"), chosen("disagreement"));
+    assert!((25..=80).contains(&random.len()), "{}", random.len());
+    assert!(
+        (25..=60).contains(&disagreement.len()),
+        "{}",
+        disagreement.len()
+    );
+    // All that differ most are there, one way or the other.
+    let found = |n: &u64| random.contains(n) || disagreement.contains(n);
+    let missing: Vec<u64> = (1..=25).map(|n| n * 40).filter(|n| !found(n)).collect();
+    assert_eq!(missing, [0; 0], "{disagreement:?}");
+    judge(&redis, "ann", usize::MAX, |_| "a");
+    let report = report(&redis, "candidate");
+    let of = |name: &str| report["labels"][name].as_u64().unwrap_or(0);
+    let proving = u64::try_from(random.len()).unwrap();
+    assert_eq!(of("win") + of("loss") + of("tie"), proving, "{report}");
+    assert_eq!(of("done"), u64::try_from(pairs.len()).unwrap());
 }
 
 #[test]
 fn exported_files_have_the_columns_that_training_wants() {
-    let redis = stage(1);
+    let redis = stage(60, 1);
     let turn = AtomicUsize::new(0);
     // Three of four prefer what is new, wherever it stands; the fourth finds both bad.
     judge(&redis, "ann", usize::MAX, |pair| {
-        let new_left = pair["left"].to_string().contains("new");
-        match (turn.fetch_add(1, Ordering::Relaxed) % 4, new_left) {
+        match (turn.fetch_add(1, Ordering::Relaxed) % 4, new_is_left(pair)) {
             (3, _) => "x",
             (_, true) => "a",
             (_, false) => "b",
@@ -185,8 +275,38 @@ fn exported_files_have_the_columns_that_training_wants() {
     assert_eq!(columns(&kto[0]), ["completion", "label", "meta", "prompt"]);
     let chats = exported(&["--conversational"]);
     assert_eq!(chats[0]["chosen"][0]["role"], "assistant");
-    assert_eq!(exported(&["--format", "labelstudio"]).len(), 60);
-    assert_eq!(exported(&["--format", "jsonl"]).len(), 60);
+    assert_eq!(chats[0]["prompt"][0]["role"], "user");
+    // Each column has one type in all lines, or nobody can load the file.
+    for line in dpo.iter().chain(&kto) {
+        let texts = ["prompt", "chosen", "rejected", "completion"];
+        let mut texts = texts.iter().filter_map(|column| line.get(*column));
+        assert!(texts.all(Json::is_string), "{line}");
+    }
+    let tasks = exported(&["--format", "labelstudio"]);
+    assert_eq!(tasks.len(), 60);
+    for task in &tasks {
+        assert_eq!(columns(task), ["annotations", "data"]);
+        assert_eq!(
+            columns(&task["data"]),
+            ["answer1", "answer2", "meta", "prompt"]
+        );
+        let result = &task["annotations"][0]["result"][0];
+        assert_eq!(result["type"], "pairwise");
+        assert!(result["value"]["selected"].is_string(), "{task}");
+    }
+    let all = exported(&["--format", "jsonl"]);
+    assert_eq!(all.len(), 60);
+    let every = [
+        "answers",
+        "base",
+        "candidate",
+        "choices",
+        "meta",
+        "prompt",
+        "request",
+    ];
+    assert!(all.iter().all(|line| columns(line) == every));
+    assert!(all.iter().all(|line| line["choices"]["ann"].is_string()));
     let report = report(&redis, "candidate");
     assert_eq!(report["labels"]["win"], 45, "{report}");
 }

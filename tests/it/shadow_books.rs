@@ -106,6 +106,16 @@ fn requests_do_not_feel_a_sink_that_is_full() {
 
 #[test]
 fn memory_is_bounded_with_a_sink_that_is_not_there() {
+    memory_is_bounded(Redis::kill, Redis::restart);
+}
+
+#[test]
+fn memory_is_bounded_with_a_sink_that_is_frozen() {
+    memory_is_bounded(|sink| sink.freeze(), |sink| sink.thaw());
+}
+
+#[track_caller]
+fn memory_is_bounded(breaks: fn(&mut Redis), mends: fn(&mut Redis)) {
     let (config, mut sink) = (Redis::start(), Redis::start());
     let (upstream, _) = serving(&"x".repeat(64 << 10));
     config.run(&format!(
@@ -118,18 +128,18 @@ fn memory_is_bounded_with_a_sink_that_is_not_there() {
             .args(["--listen", &port.address().to_string()])
             .args(["--shadow-redis", &sink.url()])
     });
-    sink.kill();
     eventually("it serves", || {
         let mut caller = Caller::connect(port.address()).ok()?;
         (caller.ask(&named("s")).ok()?.status == 200).then_some(())
     });
+    breaks(&mut sink);
     ask_often(port.address(), &named("s"), 500);
     let off = gateway.resident();
     config.run("HSET smartlink:shadow:s sample 100%");
     std::thread::sleep(Duration::from_millis(500));
     ask_often(port.address(), &named("s"), 3_000);
     let on = gateway.resident();
-    sink.restart();
+    mends(&mut sink);
     let books = eventually("it is told", || {
         let books = books(&sink, "s");
         (books.get("dropped_memory") > Some(&0)).then_some(books)

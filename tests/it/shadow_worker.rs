@@ -14,10 +14,12 @@ use smartlink::shadow::Record;
 
 use crate::support::eventually;
 use crate::support::port::Port;
+use crate::support::receiver::Receiver;
 use crate::support::redis::Redis;
 use crate::support::replay::{
     SERVICE, add, add_all, answering, asked, compare_all, record, report, response, run, start,
 };
+use crate::support::site::Site;
 use crate::support::upstream::Upstream;
 
 /// What a good version answers to request `n`.
@@ -320,6 +322,84 @@ fn a_candidate_that_is_away_costs_three_results_and_no_more() {
     assert_eq!(counter(&redis, "class.ok"), 27);
     worker.kill().unwrap();
     worker.wait().unwrap();
+}
+
+#[test]
+fn a_candidate_that_goes_and_comes_in_the_middle_costs_few_results() {
+    let port = Port::reserve();
+    let serve = || {
+        Upstream::start_on(port.listen(), |connection| {
+            while let Some(seen) = connection.read_request() {
+                std::thread::sleep(Duration::from_millis(2));
+                connection.send(response(200, &good(asked(&seen.body))));
+            }
+        })
+    };
+    let candidate = serve();
+    let redis = stage(&[("http://127.0.0.1:1/", "base"), (&port.url(), "candidate")]);
+    add_all(&redis, records(1..=400));
+    let once = [
+        "--from",
+        "oldest",
+        "--max-rate",
+        "off",
+        "--max-concurrent",
+        "1",
+    ];
+    let mut worker = start(&redis, &once);
+    eventually("some are compared", || {
+        (counter(&redis, "counted") >= 50).then_some(())
+    });
+    candidate.close();
+    eventually("the worker waits", || {
+        let results = redis.hash("smartlink:shadow-results:ner:candidate");
+        (results.get("state")? == "waiting_for_candidate").then_some(())
+    });
+    let before = counter(&redis, "counted");
+    assert!(before < 400, "it was in the middle");
+    let _candidate = serve();
+    eventually("the rest is compared", || {
+        (counter(&redis, "counted") == 400).then_some(())
+    });
+    assert_eq!(counter(&redis, "class.connect"), 3);
+    // One call may have been on its way.
+    assert!(counter(&redis, "class.ok") >= 396);
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+}
+
+#[test]
+fn four_of_five_thousand_records_trimmed_unread_are_counted_and_people_are_told() {
+    let candidate = answering(|n| (200, good(n)));
+    let redis = stage(&[
+        ("http://127.0.0.1:1/", "base"),
+        (&candidate.url("/"), "candidate"),
+    ]);
+    let receiver = Receiver::start();
+    redis.run(&format!(
+        "HSET smartlink:alert:ops url {} on shadow_dropped",
+        receiver.url()
+    ));
+    let _gateway = Site::start(&redis);
+    run(&redis, &["shadow", SERVICE, "--once", "--log", "error"]);
+    let mut connection = redis.connect();
+    let key = "smartlink:shadow-stream:ner";
+    let all = records(1..=5_000);
+    let epoch = all[0].epoch;
+    for mut record in all {
+        record.epoch = epoch;
+        let text = serde_json::to_string(&record).unwrap();
+        connection.call(&["XADD", key, "MAXLEN", "1000", "*", "record", &text]);
+    }
+    compare_all(&redis, &["--max-concurrent", "16"]);
+    let report = report(&redis, "candidate");
+    assert_eq!(report["books"]["lost_unread"], 4_000, "{report}");
+    assert_eq!(report["books"]["read"], 1_000);
+    assert_eq!(report["books"]["counted"], 1_000);
+    eventually("people are told", || {
+        let told = receiver.told();
+        (told == ["firing shadow_dropped ner"]).then_some(())
+    });
 }
 
 #[test]

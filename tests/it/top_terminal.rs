@@ -103,20 +103,13 @@ fn however_it_ends_the_terminal_is_given_back() {
         let line = format!("sh -c 'echo $$ >&2; exec {program} top --redis {url}'");
         let pane = Pane::run(&line);
         pane.await_screen("it draws", |s| s.contains("lonely"));
-        let shell = pane.tmux(&["display", "-p", "#{pane_pid}"]);
-        let child = eventually("its child is known", || child_of(shell.trim()));
+        let child = pane.await_child();
         let killed = std::process::Command::new("kill")
             .args(["-s", signal, &child])
             .status();
         assert!(killed.expect("kill runs").success());
         assert_eq!(pane.await_end(), "0", "{signal}");
     }
-}
-
-/// A process that this one started.
-fn child_of(pid: &str) -> Option<String> {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-    children.split_whitespace().next().map(str::to_owned)
 }
 
 #[test]

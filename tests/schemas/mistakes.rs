@@ -175,6 +175,10 @@ const CASES: &[Case] = &[
     ("shadow", &[("answer_schema", "{\"pattern\": \"(?=a)\"}")], "answer_schema", "a JSON Schema that can be used", Decoder),
     ("shadow", &[("answer_schema", "{\"$ref\": \"https://a.example/\"}")], "answer_schema", "a JSON Schema that can be used", Decoder),
     ("shadow", &[("scorer", "judge")], "scorer", "an http or https URL", Both),
+    ("shadow", &[("scorer", "llm:https://h/")], "scorer", "llm:<model>@<URL>", Both),
+    ("shadow", &[("scorer", "llm:m@ftp://h/")], "scorer", "llm:<model>@<URL>", Both),
+    ("shadow", &[("scorer_concurrent", "65")], "scorer_concurrent", "a whole number from 1 to 64", Both),
+    ("shadow", &[("scorer_timeout", "0s")], "scorer_timeout", "a duration", Both),
 
     ("rollout", &[("candidate", "base")], "candidate", "other than base", Both),
     ("rollout", &[("mode", "auto")], "mode", "one of drive, guard, advise", Both),

@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 use metrics::Label;
 
 use super::facts::{Counted, EndpointRow, Facts, SeriesRow, ServiceRow};
+use super::process::Process;
 use crate::control::status::Watch;
 use crate::model::count::Scalar;
-use crate::stats::histogram;
+use crate::stats::histogram::{self, COARSE};
 use crate::telemetry::metrics as metric;
 use crate::telemetry::metrics::{Labels, Metric, label};
 
@@ -159,12 +160,7 @@ pub(super) const ALL: &[Family] = &[
         Tell::Process(|metric, facts| metric.count(vec![], facts.meters.accepted.get())),
     ),
     family(&metric::CONNECTIONS_OPEN, Tell::Process(connections_open)),
-    family(
-        &metric::BUILD_INFO,
-        Tell::Process(|metric, _| {
-            metric.set(vec![label("version", env!("CARGO_PKG_VERSION"))], 1.0);
-        }),
-    ),
+    family(&metric::BUILD_INFO, Tell::Process(|_, _| build_info())),
     family(
         &metric::START_TIME,
         Tell::Process(|metric, facts| metric.set(vec![], facts.started)),
@@ -206,12 +202,20 @@ fn requests(metric: &Metric, labels: &Labels, counted: &Counted) {
     }
 }
 
+/// Counts at most at each bound of latency, each with its label.
+pub(super) fn latencies(
+    coarse: [u64; COARSE],
+    all: u64,
+) -> impl Iterator<Item = (Label, u64)> + 'static {
+    let counts = coarse.into_iter().chain([all]);
+    BOUNDS.iter().cloned().zip(counts)
+}
+
 fn duration(_: &Metric, labels: &Labels, counted: &Counted) {
-    let counts = counted.coarse.into_iter().chain([counted.all]);
-    let buckets = BOUNDS.iter().cloned().zip(counts);
     metric::histogram(
+        metric::DURATION_SERIES,
         labels,
-        buckets,
+        latencies(counted.coarse, counted.all),
         counted.seconds(Scalar::Latency),
         counted.all,
     );
@@ -336,6 +340,26 @@ fn connections_open(metric: &Metric, facts: &Facts) {
     metric.set(vec![], number(accepted.saturating_sub(closed)));
 }
 
+fn build_info() {
+    metric::BUILD_INFO.set(vec![label("version", env!("CARGO_PKG_VERSION"))], 1.0);
+}
+
+/// Tells of a process that is no gateway, which started then, in Unix seconds.
+pub(super) fn process(started: f64, process: &Process) {
+    metric::BUILD_INFO.describe();
+    build_info();
+    for (metric, value) in [
+        (&metric::START_TIME, Some(started)),
+        (&metric::CPU, process.cpu),
+        (&metric::RESIDENT, process.resident),
+        (&metric::OPEN_FDS, process.open_fds),
+        (&metric::MAX_FDS, process.max_fds),
+    ] {
+        metric.describe();
+        known(metric, value);
+    }
+}
+
 /// What the system tells; nothing where it does not.
 fn known(metric: &Metric, value: Option<f64>) {
     if let Some(value) = value {
@@ -355,7 +379,7 @@ fn switch(on: bool) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-fn number(value: u64) -> f64 {
+pub(super) fn number(value: u64) -> f64 {
     value as f64
 }
 

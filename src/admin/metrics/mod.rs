@@ -8,6 +8,7 @@ mod facts;
 mod families;
 mod page;
 mod process;
+pub(super) mod worker;
 
 use std::io;
 use std::pin::Pin;

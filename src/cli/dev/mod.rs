@@ -153,6 +153,7 @@ async fn compare(redis: SocketAddr) {
         max_concurrent: 4,
         claim_after: None,
         once: false,
+        scorer_key: None,
     };
     // It lasts as long as the play.
     let (_say, stop) = watch::channel(false);

@@ -2,10 +2,11 @@
 
 mod export;
 mod progress;
-mod report;
+pub(super) mod report;
 
 use std::process::ExitCode;
 
+use http::HeaderValue;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
@@ -17,7 +18,8 @@ use crate::review::Mode;
 use crate::settings::{self, Begin, Place, ShadowVerb};
 use crate::store::{self, Start};
 use crate::telemetry;
-use crate::worker::{self, Plan};
+use crate::worker::{self, Plan, Status};
+use crate::{admin, app};
 
 /// Works, or prints.
 pub(super) fn run(shadow: &settings::Worker) -> Result<ExitCode, Error> {
@@ -67,7 +69,12 @@ fn work(shadow: &settings::Worker) -> Result<ExitCode, Error> {
         max_concurrent: usize::from(shadow.max_concurrent),
         claim_after: shadow.claim_after,
         once: shadow.once,
+        scorer_key: scorer_key(shadow)?,
     };
+    let admin = shadow.admin.as_option().map(|address| admin::Options {
+        address: *address,
+        token_file: shadow.admin_token_file.clone(),
+    });
     runtime()?.block_on(LocalSet::new().run_until(async {
         let mut signals = Stop::listen()?;
         let (say, stop) = watch::channel(false);
@@ -78,13 +85,34 @@ fn work(shadow: &settings::Worker) -> Result<ExitCode, Error> {
             signals.wait().await;
             std::process::exit(1);
         });
+        let (board, lanes) = watch::channel(Vec::new());
+        if let Some(admin) = &admin {
+            admin::worker::open(admin, lanes)
+                .await
+                .map_err(app::Error::Admin)?;
+        }
         let mut progress = Progress::begin();
-        let done = worker::run(plan, stop, |statuses| progress.show(statuses)).await;
+        let tell = |statuses: &[Status]| {
+            progress.show(statuses);
+            board.send_replace(statuses.to_vec());
+        };
+        let done = worker::run(plan, stop, tell).await;
         progress.end();
         let statuses = done.map_err(|cause| Error::Redis { place, cause })?;
         super::print(&progress::summary(&statuses))
     }))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The key for models, as they want to see it.
+fn scorer_key(shadow: &settings::Worker) -> Result<Option<HeaderValue>, Error> {
+    let Some(key) = &shadow.scorer_key else {
+        return Ok(None);
+    };
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.reveal()))
+        .map_err(|_its_text_is_secret| Error::ScorerKey)?;
+    value.set_sensitive(true);
+    Ok(Some(value))
 }
 
 /// The candidates that are asked for, or those of the policy.

@@ -96,6 +96,18 @@ impl Pane {
         seen.unwrap_or_else(|_| panic!("never seen: {what}, but:\n{last}"))
     }
 
+    /// The number of the program that the shell of the terminal started.
+    #[track_caller]
+    pub fn await_child(&self) -> String {
+        let shell = self.tmux(&["display", "-p", "#{pane_pid}"]);
+        let shell = shell.trim();
+        eventually("its child is known", || {
+            let children = format!("/proc/{shell}/task/{shell}/children");
+            let children = std::fs::read_to_string(children).ok()?;
+            children.split_whitespace().next().map(str::to_owned)
+        })
+    }
+
     /// Waits until it ended, and asserts that the terminal is as it was; the exit code.
     #[track_caller]
     pub fn await_end(&self) -> String {

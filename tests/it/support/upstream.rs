@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ struct Log {
 pub struct Upstream {
     address: SocketAddr,
     log: Arc<Mutex<Log>>,
+    closing: Arc<AtomicBool>,
 }
 
 /// One connection of an upstream.
@@ -54,12 +56,17 @@ impl Upstream {
         let address = listener.local_addr().expect("an address");
         let log: Arc<Mutex<Log>> = Arc::default();
         let script = Arc::new(script);
+        let closing: Arc<AtomicBool> = Arc::default();
         let upstream = Self {
             address,
             log: Arc::clone(&log),
+            closing: Arc::clone(&closing),
         };
         std::thread::spawn(move || {
             for stream in listener.incoming() {
+                if closing.load(Ordering::SeqCst) {
+                    break;
+                }
                 let stream = stream.expect("a connection");
                 stream.set_nodelay(true).expect("no delay");
                 stream.set_read_timeout(Some(secs(20))).expect("a timeout");
@@ -108,6 +115,12 @@ impl Upstream {
                 connection.send(&bytes);
             }
         })
+    }
+
+    /// Listens no more; what is connected goes on.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        eventually("nobody listens", || TcpStream::connect(self.address).err());
     }
 
     /// A URL on it.
