@@ -135,6 +135,12 @@ impl Lane {
         &self.shared.comparisons
     }
 
+    /// Where events are told.
+    pub(super) fn herald(&self) -> &Comparisons {
+        let shared = &self.shared;
+        shared.herald.as_ref().unwrap_or(&shared.comparisons)
+    }
+
     pub(super) fn status_mut(&self) -> RefMut<'_, Status> {
         self.status.borrow_mut()
     }
@@ -365,11 +371,7 @@ impl Lane {
             telemetry::worker_missed(service, candidate, lost);
             let why =
                 format!("{lost} records were trimmed before {candidate} was compared on them");
-            let event = self.event("shadow_dropped", why);
-            let told = comparisons.tell(&self.service, &self.candidate, &[], Some(event));
-            if let Err(error) = told.await {
-                self.complain(&error);
-            }
+            self.announce(self.event("shadow_dropped", why)).await;
         }
     }
 
@@ -451,13 +453,15 @@ impl Lane {
             telemetry::worker_state(service, candidate, doing.name());
         }
         let now = self.now_ms().to_string();
-        let event = self.event("shadow_worker", doing.name().to_owned());
         let fields = [("state", doing.name().to_owned()), ("state_ms", now)];
         let comparisons = &self.shared.comparisons;
-        let event = changed.then_some(event);
-        let told = comparisons.tell(&self.service, &self.candidate, &fields, event);
+        let told = comparisons.tell(&self.service, &self.candidate, &fields, None);
         if let Err(error) = told.await {
             self.complain(&error);
+        }
+        if changed {
+            let event = self.event("shadow_worker", doing.name().to_owned());
+            self.announce(event).await;
         }
     }
 

@@ -72,6 +72,8 @@ pub struct Plan {
 struct Shared {
     plan: Plan,
     comparisons: Comparisons,
+    /// Where events are told, if not beside the records.
+    herald: Option<Comparisons>,
     calls: call::Caller,
     scorer: scorer::Scorer,
 }
@@ -85,14 +87,22 @@ pub async fn run(
 ) -> Result<Vec<Status>, Error> {
     let view = View::connect(&plan.config)?;
     let comparisons = Comparisons::connect(&plan.records)?;
+    // Whoever looks for events, and raises alerts, looks where the configuration is.
+    let apart = plan.records.url != plan.config.url;
+    let herald = apart.then(|| Comparisons::connect(&plan.config));
+    let herald = herald.transpose()?;
     view.wait().await?;
     comparisons.wait().await?;
+    if let Some(herald) = &herald {
+        herald.wait().await?;
+    }
     let mut desk = Desk::new(view, plan.services.clone());
     desk.read().await?;
     let shared = Rc::new(Shared {
         scorer: scorer::Scorer::new(plan.scorer_key.clone()),
         plan,
         comparisons,
+        herald,
         calls: call::Caller::default(),
     });
     let mut lanes: BTreeMap<(ServiceName, VersionName), lane::Handle> = BTreeMap::new();

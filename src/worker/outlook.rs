@@ -52,9 +52,12 @@ impl Lane {
             return;
         }
         let why = format!("inconclusive: the scorer said nothing of {unscored} of {asked} pairs");
-        let event = self.event("shadow_unscored", why);
-        let (service, candidate) = (self.service(), self.candidate());
-        let told = (self.comparisons()).tell(service, candidate, &[], Some(event));
+        self.announce(self.event("shadow_unscored", why)).await;
+    }
+
+    /// Adds an event to those that everybody sees.
+    pub(super) async fn announce(&self, event: Vec<(&'static str, String)>) {
+        let told = (self.herald()).tell(self.service(), self.candidate(), &[], Some(event));
         if let Err(error) = told.await {
             self.complain(&error);
         }

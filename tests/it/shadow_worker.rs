@@ -403,6 +403,27 @@ fn four_of_five_thousand_records_trimmed_unread_are_counted_and_people_are_told(
 }
 
 #[test]
+fn events_stand_where_the_configuration_is() {
+    let config = stage(&[
+        ("http://127.0.0.1:1/b", "base"),
+        ("http://127.0.0.1:1/c", "candidate"),
+    ]);
+    let apart = Redis::start();
+    add_all(&apart, records(1..=5));
+    let url = apart.url();
+    let args = ["--from", "oldest", "--shadow-redis", &url];
+    let mut worker = start(&config, &args);
+    let told = |redis: &Redis| {
+        let events = redis.run("XRANGE smartlink:events - +").texts();
+        events.iter().any(|word| word == "waiting_for_candidate")
+    };
+    eventually("it is told", || told(&config).then_some(()));
+    assert!(!told(&apart));
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+}
+
+#[test]
 fn each_candidate_sees_every_record() {
     let base = answering(|n| (200, good(n)));
     let one = answering(|n| (200, good(n)));
