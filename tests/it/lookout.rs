@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::alerts::alert;
 use crate::support::control::{Plane, options};
 use crate::support::eventually;
+use crate::support::receiver::Receiver;
 use crate::support::redis::Redis;
 
 /// A gateway that does not wait long.
@@ -43,6 +45,8 @@ fn a_rollout_without_a_pilot_is_told_once_by_all_gateways_together() {
     redis.run("HSET smartlink:weights:a base 3 v2 1");
     redis.run(&format!("SET {LEASE} somebody"));
     redis.run("HSET smartlink:rollout:a candidate v2");
+    let receiver = Receiver::start();
+    alert(&redis, &receiver, "on rollout");
     let _planes = [plane(&redis, "one"), plane(&redis, "two")];
     std::thread::sleep(Duration::from_millis(1_200));
     assert_eq!(said(&redis), [""; 0], "somebody watches it");
@@ -50,6 +54,20 @@ fn a_rollout_without_a_pilot_is_told_once_by_all_gateways_together() {
     await_said(&redis, 1);
     let text = said(&redis).concat();
     assert!(text.starts_with("nobody is watching v2 at 25 %"), "{text}");
+    let message = receiver.await_nth(0).json();
+    for (field, wanted) in [
+        ("kind", "rollout"),
+        ("service", "a"),
+        ("version", "v2"),
+        ("why", text.as_str()),
+        ("relief", "redis-cli HSET smartlink:rollout:a state paused"),
+    ] {
+        assert_eq!(
+            message.get(field).and_then(|it| it.as_str()),
+            Some(wanted),
+            "{field}"
+        );
+    }
     redis.run(&format!("SET {LEASE} somebody"));
     eventually("it is watched again", || {
         (redis.run("EXISTS smartlink:internal:unwatched:a").number() == 0).then_some(())

@@ -91,6 +91,21 @@ fn start_another(redis: &Redis) -> Site {
     site
 }
 
+/// Writes this, and waits until the gateway has another table.
+#[track_caller]
+fn change(redis: &Redis, site: &Site, line: &str) {
+    let revision = || {
+        let table = site.ask_admin("/api/v1/table");
+        let table: serde_json::Value = serde_json::from_str(&table).expect("JSON");
+        table.get("revision").and_then(serde_json::Value::as_u64)
+    };
+    let before = revision();
+    redis.run(line);
+    eventually("the change is in force", || {
+        (revision() > before).then_some(())
+    });
+}
+
 fn failing() -> Upstream {
     Upstream::answering("HTTP/1.1 500 Oh\r\ncontent-length: 2\r\n\r\nno")
 }
@@ -176,6 +191,82 @@ fn every_request_is_filed_under_the_share_by_which_it_was_assigned() {
             .all(|(share, _)| ["100", "500", "750"].contains(share)),
         "{shares:?}"
     );
+}
+
+#[test]
+fn requests_of_a_trial_that_end_in_the_next_are_not_counted() {
+    let redis = Redis::start();
+    let gate = Gate::default();
+    let hanging = Upstream::start({
+        let gate = gate.clone();
+        move |connection| {
+            while connection.read_request().is_some() {
+                gate.pass();
+                connection.send("HTTP/1.1 503 Oh\r\ncontent-length: 0\r\n\r\n");
+            }
+        }
+    });
+    let (base, _) = serving("base");
+    prepare(&redis, [&base.url("/"), &hanging.url("/")], [1, 3], "");
+    let site = start(&redis);
+    let callers = (0..8).map(|_| {
+        let mut caller = Caller::connect(site.address).expect("it accepts");
+        caller.send(&named("a")).expect("it reads");
+        caller
+    });
+    let mut callers: Vec<Caller> = callers.collect();
+    eventually("the candidate is asked", || {
+        (hanging.seen().len() >= 4).then_some(())
+    });
+    change(&redis, &site, "HSET smartlink:weights:a base 1 candidate 0");
+    change(&redis, &site, "HSET smartlink:pilot:a trial 2");
+    site.ask(&named("a"));
+    eventually("the next trial counts", || {
+        (Counters::of(&redis).get("trial") == 2).then_some(())
+    });
+    gate.open();
+    let failed = callers
+        .iter_mut()
+        .map(|caller| caller.read().expect("an answer"));
+    let failed = failed.filter(|answer| answer.status == 503).count();
+    assert!((4..=8).contains(&failed), "{failed}");
+    eventually("all are counted", || {
+        let hash = redis.hash("smartlink:stats:a:candidate");
+        (hash.get("status_503")? == &failed.to_string()).then_some(())
+    });
+    let counters = Counters::of(&redis);
+    assert_eq!(counters.requests(), 1, "{:?}", counters.0);
+    assert_eq!(counters.get("0.base.requests"), 1);
+}
+
+#[test]
+fn an_answer_counts_under_the_share_by_which_its_version_was_chosen() {
+    let redis = Redis::start();
+    let gate = Gate::default();
+    let hanging = Upstream::start({
+        let gate = gate.clone();
+        move |connection| {
+            connection.read_request();
+            gate.pass();
+            connection.send("HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let (base, _) = serving("base");
+    prepare(&redis, [&base.url("/"), &hanging.url("/")], [0, 1], "");
+    let site = start(&redis);
+    let mut caller = Caller::connect(site.address).expect("it accepts");
+    caller.send(&named("a")).expect("it reads");
+    eventually("it is asked", || (hanging.seen().len() == 1).then_some(()));
+    change(&redis, &site, "HSET smartlink:weights:a base 3 candidate 0");
+    assert_eq!(site.ask(&named("a")).body, "base");
+    gate.open();
+    assert_eq!(caller.read().expect("an answer").status, 500);
+    eventually("it is counted", || {
+        let counters = Counters::of(&redis);
+        let bad = counters.get("1000.candidate.bad");
+        (bad == 1 && counters.get("0.base.requests") > 0).then_some(())
+    });
+    assert_eq!(Counters::of(&redis).sum("candidate", "requests"), 1);
 }
 
 #[test]
@@ -491,6 +582,45 @@ fn a_trial_is_counted_once_whatever_happens_to_redis() {
     assert_eq!(counters.requests(), served);
     let off = (counters.get("250.candidate.requests") * 4).abs_diff(served);
     assert!(off <= 8, "{off} of {served}");
+}
+
+#[test]
+fn callers_count_once_when_redis_loses_everything() {
+    const CALLERS: u64 = 40;
+    let mut redis = Redis::start();
+    let ((base, _), (candidate, _)) = (serving("base"), serving("candidate"));
+    let sticky = "sticky header:x-user";
+    prepare(
+        &redis,
+        [&base.url("/"), &candidate.url("/")],
+        [1, 1],
+        sticky,
+    );
+    let site = start(&redis);
+    let round = || {
+        let mut caller = Caller::connect(site.address).expect("it accepts");
+        for user in 0..CALLERS {
+            let request = format!("GET /r/x HTTP/1.1\r\nhost: h\r\nx-user: {user}\r\n\r\n");
+            assert_eq!(
+                caller.ask(request.as_bytes()).expect("an answer").status,
+                200
+            );
+        }
+    };
+    let mut asked = 0;
+    for _ in 0..2 {
+        round();
+        asked += CALLERS;
+        await_requests(&redis, asked);
+        redis.kill();
+        round();
+        asked += CALLERS;
+        redis.restart();
+        await_requests(&redis, asked);
+    }
+    let counters = Counters::of(&redis);
+    let first = counters.sum("base", "first") + counters.sum("candidate", "first");
+    assert_eq!(first, CALLERS);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::trial::Side;
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "endpoints:a",
     "weights:a",
     "service:a",
@@ -14,6 +15,7 @@ const KEYS: [&str; 9] = [
     "route:s",
     "defaults",
     "rollout:a",
+    "pilot:a",
 ];
 
 /// A hash for a key of some kind, good or bad.
@@ -44,6 +46,12 @@ fn any_hash(key: &'static str) -> BoxedStrategy<&'static str> {
             "service=a, enabled=off",
         ],
         Some("rollout") => &["candidate=candidate", "steps=x"],
+        Some("pilot") => &[
+            "trial=1, candidate=candidate",
+            "trial=1, candidate=candidate, state=running",
+            "trial=2, candidate=b, slow_at_us=1,2,3",
+            "candidate=candidate",
+        ],
         _ => &["timeout=1s", "timeout=soon", "retries=1", "http2=on"],
     };
     prop::sample::select(hashes).boxed()
@@ -92,6 +100,17 @@ fn sound(book: &Book) {
         match &service.split {
             Some(split) => assert_eq!(split.positions(), weighted),
             None => assert!(service.versions.is_empty() || service.misconfigured.is_some()),
+        }
+        if let Some(trial) = &service.trial {
+            let weight = |name: &str| {
+                let mut versions = service.versions.iter();
+                let version = versions.find(|version| version.name.as_str() == name);
+                version.map_or(0, |version| version.weight)
+            };
+            let tag = &trial.arm(Side::Candidate).tag;
+            let (candidate, base) = (weight(tag.version.as_str()), weight("base"));
+            let exact = f64::from(candidate) * 1000.0 / f64::from((candidate + base).max(1));
+            assert!((f64::from(tag.share) - exact).abs() <= 0.5);
         }
         for version in &service.versions {
             assert!(!version.endpoints.is_empty());
@@ -172,6 +191,7 @@ proptest! {
             ("endpoints:a", TWO), ("weights:a", weights), ("service:a", "retries=1"), ("endpoints:b", ONE),
             ("weights:b", "base=1"), ("route:r", "service=a"), ("route:s", "service=b, path=/x/"),
             ("defaults", "timeout=1s"), ("rollout:a", "candidate=candidate"),
+            ("pilot:a", "trial=3, candidate=candidate"),
         ];
         let mut book = Book::loaded(&[]);
         for act in &acts {

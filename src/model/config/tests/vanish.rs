@@ -54,6 +54,20 @@ fn a_known_key_written_after_the_flush_does_not_make_it_a_deletion() {
 }
 
 #[test]
+fn a_pilot_that_goes_on_writing_does_not_make_it_a_deletion() {
+    const PILOT: &str = "trial=1, candidate=candidate";
+    let pilot = ("pilot:a", PILOT);
+    let mut book = Book::loaded(&[STATE[0], STATE[1], STATE[2], pilot]);
+    for _ in 0..2 {
+        // Where nobody hears of writing, the same text may have been written anew.
+        book.read_all(&[pilot]);
+        assert!(book.config.is_vanished());
+        assert_eq!(book.shares("a"), "base=1 candidate=1");
+    }
+    assert!(book.service("a").trial.is_some());
+}
+
+#[test]
 fn the_same_text_written_after_the_flush_does_not_make_it_a_deletion() {
     let mut book = Book::loaded(&STATE);
     let reading = Reading {
