@@ -7,7 +7,8 @@
 -- ARGV[1] life of the hash in milliseconds
 -- ARGV[2] and on: fields and values
 -- Returns 1 if the hash was there, else 0; Redis's clock in milliseconds; how many
---         gateways gave a life sign within that life; the token, or nil
+--         gateways gave a life sign within that life; the token, or nil; started_ms of whoever
+--         wrote the hash before, or nil
 -- Called by store::Store::beat
 
 local gateway = KEYS[1]
@@ -16,6 +17,7 @@ local forget = KEYS[3]
 local life_ms = ARGV[1]
 
 local was_there = redis.call('EXISTS', gateway)
+local started_ms = redis.call('HGET', gateway, 'started_ms')
 local time = redis.call('TIME')
 local now_ms = string.format('%d%03d', time[1], math.floor(time[2] / 1000))
 
@@ -30,4 +32,4 @@ redis.call('ZADD', fleet, now_ms, gateway)
 redis.call('ZREMRANGEBYSCORE', fleet, '-inf', '(' .. string.format('%d', now_ms - life_ms))
 redis.call('PEXPIRE', fleet, life_ms)
 
-return { was_there, now_ms, redis.call('ZCARD', fleet), redis.call('GET', forget) }
+return { was_there, now_ms, redis.call('ZCARD', fleet), redis.call('GET', forget), started_ms }

@@ -372,11 +372,11 @@ fn run_control(
     };
     runtime.block_on(async {
         match begin(options, shared, work).await {
-            Ok((watcher, recorder, shipper, admin)) => {
+            Ok((watcher, recorder, shipper, publisher, admin)) => {
                 drop(started.send(Ok(admin)));
                 let (running, _) = watch::channel(());
                 let over = || over(running.subscribe());
-                let (one, other, third) = (over(), over(), over());
+                let (one, other, third, fourth) = (over(), over(), over(), over());
                 let stop = async {
                     drop(stopped.await);
                     drop(running);
@@ -385,7 +385,8 @@ fn run_control(
                     stop,
                     watcher.run(one),
                     recorder.run(other),
-                    shipper.run(third)
+                    shipper.run(third),
+                    publisher.run(fourth)
                 );
             }
             Err(error) => drop(started.send(Err(error))),
@@ -400,13 +401,13 @@ async fn over(mut running: watch::Receiver<()>) {
     while running.changed().await.is_ok() {}
 }
 
-/// Begins everything that runs on the control plane; watcher, recorder and shipper, which have
-/// something to do when it stops, are run by the caller.
+/// Begins everything that runs on the control plane; watcher, recorder, shipper and publisher, which
+/// have something to do when it stops, are run by the caller.
 async fn begin(
     options: ControlOptions,
     shared: Shared,
     work: Work,
-) -> Result<(Watcher, Recorder, Shipper, Option<SocketAddr>), Error> {
+) -> Result<(Watcher, Recorder, Shipper, Publisher, Option<SocketAddr>), Error> {
     let mut bound = None;
     let (reader, readers) = recorder::reader();
     if let Some(admin) = options.admin {
@@ -449,9 +450,8 @@ async fn begin(
     tokio::task::spawn_local(work.prober.run());
     tokio::task::spawn_local(issuers.run());
     tokio::spawn(leases.run());
-    tokio::spawn(publisher.run());
     tokio::spawn(live.run());
     tokio::spawn(lookout.run());
     tokio::task::spawn_local(alerter.run());
-    Ok((watcher, recorder, shipper, bound))
+    Ok((watcher, recorder, shipper, publisher, bound))
 }

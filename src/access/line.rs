@@ -1,13 +1,17 @@
 //! One line of the access log.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
+
+use crate::model::visible::escaped;
 
 /// The longest that a header or a target is written.
 const TEXT_MAX: usize = 2_048;
@@ -214,7 +218,8 @@ impl Line {
             status: self.status,
             error: self.error,
         };
-        serde_json::to_writer(&mut *out, &json).expect("texts and numbers, into memory");
+        let mut serializer = Serializer::with_formatter(&mut *out, Visible);
+        (json.serialize(&mut serializer)).expect("texts and numbers, into memory");
         out.push(b'\n');
     }
 
@@ -237,6 +242,20 @@ impl Line {
     }
 }
 
+/// JSON in which nothing stands that a terminal, or a reader of lines, would obey: JSON itself lets
+/// most of that stand in texts.
+struct Visible;
+
+impl Formatter for Visible {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        writer.write_all(escaped(fragment, &[]).as_bytes())
+    }
+}
+
 #[expect(
     clippy::cast_precision_loss,
     reason = "exact for longer than any request lasts"
@@ -252,20 +271,18 @@ pub fn cut(text: &str) -> &str {
         .unwrap_or(text)
 }
 
-/// A text as httpd writes it between quotes: what could end the field or the line is escaped.
+/// A text as httpd writes it between quotes: what could end the field or the line is escaped, and
+/// so is each byte that is no visible ASCII.
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '"' | '\\' => {
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => {
                 out.push('\\');
-                out.push(char);
+                out.push(char::from(byte));
             }
-            char if char.is_control() => {
-                // Writing into a String cannot fail.
-                let _written = write!(out, "\\x{:02x}", u32::from(char));
-            }
-            char => out.push(char),
+            b' '..=b'~' => out.push(char::from(byte)),
+            byte => write!(out, "\\x{byte:02x}").expect("a text takes what is written"),
         }
     }
     out
@@ -343,6 +360,41 @@ mod tests {
         );
     }
 
+    /// What strangers send to whoever reads the log.
+    const HOSTILE: &str = "%s${jndi:x}\u{1b}[2J\u{9b}2J\u{85}\u{2028}\u{202e}\r\n127.0.0.1 \" 200";
+
+    #[test]
+    fn no_text_ends_its_line_or_its_field_or_speaks_to_a_terminal() {
+        let hostile = || Some(HOSTILE.into());
+        let line = Line {
+            target: HOSTILE.into(),
+            host: hostile(),
+            user_agent: hostile(),
+            referer: hostile(),
+            token: hostile(),
+            ..line()
+        };
+        let json = written(Format::Json, &line);
+        let body = json.strip_suffix('\n').expect("a whole line");
+        assert!(!body.contains(crate::model::visible::is_obeyed), "{body:?}");
+        let read: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        for field in ["target", "host", "user_agent", "referer", "token"] {
+            assert_eq!(read[field], HOSTILE, "{field}");
+        }
+        let combined = written(Format::Combined, &line);
+        let body = combined.strip_suffix('\n').expect("a whole line");
+        assert!(
+            body.bytes().all(|byte| matches!(byte, b' '..=b'~')),
+            "{body:?}"
+        );
+        let quotes = body.replace("\\\\", "").replace("\\\"", "");
+        assert_eq!(quotes.matches('"').count(), 6, "{body}");
+        assert!(
+            body.contains(r"\x1b[2J\xc2\x9b2J\xc2\x85\xe2\x80\xa8"),
+            "{body}"
+        );
+    }
+
     #[test]
     fn long_texts_are_cut_between_characters() {
         let long = Line {
@@ -350,6 +402,6 @@ mod tests {
             ..line()
         };
         let text = written(Format::Combined, &long);
-        assert!(text.len() < 2_200, "{}", text.len());
+        assert_eq!(text.matches(r"\xc3\xa9").count(), 1_024);
     }
 }

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use crate::model::keys::Keys;
+use crate::model::visible;
 use crate::settings::{self, Refusal, Secret, Verb};
 use crate::{app, store, telemetry};
 
@@ -133,8 +134,10 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
         .map_err(Error::Runtime)
 }
 
-/// Writes to standard output; a reader that left (`smartlink check | head`) is no failure.
+/// Writes to standard output; a reader that left (`smartlink check | head`) is no failure. Names and
+/// texts come from Redis, where others write them: what a terminal would obey is shown instead.
 fn print(text: &str) -> Result<(), Error> {
+    let text = visible::escaped(text, &['\n', '\t']);
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => Err(Error::Print(cause)),

@@ -177,7 +177,7 @@ pub struct Counts {
     /// By status, from `STATUS_MIN` on.
     pub statuses: Sparse<18, 50>,
     /// By bucket of latency.
-    pub latency: Sparse<24, 16>,
+    pub latency: Sparse<24, 32>,
 }
 
 impl Counts {

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::quota::Quota;
 
 /// A caller with a good credential.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
     /// What logs call the caller.
     pub name: Box<str>,

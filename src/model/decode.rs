@@ -5,8 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
+use super::token::Token;
 use super::value;
+use super::visible;
 
 /// The fields of one hash, as text.
 pub type Fields = BTreeMap<String, String>;
@@ -24,6 +27,8 @@ pub enum Raw {
     Absent,
     /// A hash of text fields.
     Hash(Fields),
+    /// A good token, decoded at once, for a million of them in text are too many.
+    Token(Arc<Token>),
     /// Something that cannot be read as configuration, with the reason: another type, too large,
     /// not text.
     Unreadable(String),
@@ -291,7 +296,7 @@ pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&
 /// A field's name as errors show it.
 fn shown(field: &str) -> String {
     const SHOWN: usize = 200;
-    cut(&without_credentials(field), SHOWN)
+    visible::escaped(&cut(&without_credentials(field), SHOWN), &[]).into_owned()
 }
 
 fn cut(text: &str, most: usize) -> String {

@@ -32,4 +32,5 @@ pub mod token;
 pub mod tokens;
 pub mod trial;
 pub mod value;
+pub mod visible;
 pub mod weights;

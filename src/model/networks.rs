@@ -1,9 +1,10 @@
 //! Sets of addresses, written as lists of networks and asked by every request.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 /// The addresses of some networks. An address is looked up in the logarithm of their number;
 /// copies share what they hold. IPv4 and IPv6 are told apart by the canonical form of an address:
@@ -37,6 +38,25 @@ impl Networks {
         let v4 = |(first, last): &(u32, u32)| covers(&other.v4, (*first, *last));
         let v6 = |(first, last): &(u128, u128)| covers(&other.v6, (*first, *last));
         self.v4.iter().all(v4) && self.v6.iter().all(v6)
+    }
+}
+
+/// A list of networks that comes to the same set, none longer than the one it was made from.
+impl fmt::Display for Networks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let v4 = self.v4.iter().flat_map(|(first, last)| {
+            let (first, last) = (Ipv4Addr::from_bits(*first), Ipv4Addr::from_bits(*last));
+            Ipv4Subnets::new(first, last, 0).map(IpNet::V4)
+        });
+        let v6 = self.v6.iter().flat_map(|(first, last)| {
+            let (first, last) = (Ipv6Addr::from_bits(*first), Ipv6Addr::from_bits(*last));
+            Ipv6Subnets::new(first, last, 0).map(IpNet::V6)
+        });
+        for (at, network) in v4.chain(v6).enumerate() {
+            let comma = if at > 0 { "," } else { "" };
+            write!(f, "{comma}{network}")?;
+        }
+        Ok(())
     }
 }
 
@@ -180,6 +200,10 @@ mod tests {
             let edges = nets.iter().flat_map(|net| [net.network(), net.broadcast()]);
             let others = addresses.into_iter().map(|bits| IpAddr::V4(bits.into()));
             let set: Networks = nets.iter().copied().collect();
+            let list = set.to_string();
+            let again: Vec<IpNet> = list.split(',').flat_map(str::parse).collect();
+            prop_assert!(again.len() <= nets.len(), "{}", list);
+            prop_assert_eq!(&again.into_iter().collect::<Networks>(), &set, "{}", list);
             for address in edges.chain(others) {
                 let linear = nets.iter().any(|net| net.contains(&address));
                 prop_assert_eq!(set.contains(address), linear, "{}", address);

@@ -18,7 +18,7 @@ const TICKS_PER_NS: u128 = 64;
 const AHEAD_MAX: u64 = u64::MAX / 4;
 
 /// How many requests in how long, and how many at once after a pause.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// What it was made of.
     pub rate: Rate,

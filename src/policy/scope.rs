@@ -2,8 +2,9 @@
 
 /// Whether one of the patterns names the service; `*` stands for any run of characters, also none.
 #[must_use]
-pub fn covers(patterns: &[Box<str>], service: &str) -> bool {
-    patterns.iter().any(|pattern| matches(pattern, service))
+pub fn covers<'p>(patterns: impl IntoIterator<Item = &'p str>, service: &str) -> bool {
+    let mut patterns = patterns.into_iter();
+    patterns.any(|pattern| matches(pattern, service))
 }
 
 /// Whether all of the text is what the pattern says. Takes as many steps as both are long together,
@@ -59,9 +60,9 @@ mod tests {
 
     #[test]
     fn one_pattern_is_enough() {
-        let patterns: [Box<str>; 2] = ["ner".into(), "ocr-*".into()];
-        assert!(covers(&patterns, "ocr-1"));
-        assert!(!covers(&patterns, "tts"));
-        assert!(!covers(&[], "ner"));
+        let patterns = ["ner", "ocr-*"];
+        assert!(covers(patterns, "ocr-1"));
+        assert!(!covers(patterns, "tts"));
+        assert!(!covers([], "ner"));
     }
 }

@@ -1,11 +1,11 @@
-//! Latency by buckets: fine ones that grow by 2^(1/16), from 100 microseconds to 14 minutes, and
-//! every sixteenth bound as a coarse one.
+//! Latency by buckets: fine ones that grow by 2^(1/32), from 100 microseconds to 14 minutes, and
+//! every 32nd bound as a coarse one.
 //!
 //! A bucket holds what is above the bound before it and at most its own bound, both in whole
 //! microseconds, so that a coarse count is an exact sum of fine ones.
 
 /// Fine buckets an octave.
-const STEPS: usize = 16;
+const STEPS: usize = 32;
 /// Octaves between the first and the last bound.
 const OCTAVES: usize = 23;
 /// The bound of the first bucket, in microseconds.
@@ -17,31 +17,51 @@ pub const BUCKETS: usize = OCTAVES * STEPS + 1;
 /// How many coarse bounds there are.
 pub const COARSE: usize = OCTAVES + 1;
 
-/// 2^(n/16) as a fraction of 2^32, for n of 0 to 15.
+/// 2^(n/32) as a fraction of 2^32, for n of 0 to 31.
 const ROOTS: [u64; STEPS] = [
     4_294_967_296,
+    4_389_014_833,
     4_485_121_744,
+    4_583_333_121,
     4_683_695_048,
+    4_786_254_615,
     4_891_059_943,
+    4_998_160_210,
     5_107_605_667,
+    5_219_447_668,
     5_333_738_689,
+    5_450_532_358,
     5_569_883_475,
+    5_691_848_042,
     5_816_483_285,
+    5_943_847_684,
     6_074_001_000,
+    6_207_004_303,
     6_342_919_999,
+    6_481_811_861,
     6_623_745_059,
+    6_768_786_189,
     6_917_003_306,
+    7_068_465_956,
     7_223_245_206,
+    7_381_413_680,
     7_543_045_592,
+    7_708_216_783,
     7_877_004_752,
+    8_049_488_696,
     8_225_749_546,
+    8_405_870_007,
 ];
 
-/// For each 32nd of an octave a step at or below the right one; no 32nd holds more than one bound
-/// of its own.
-const GUESS: [u8; 32] = [
-    0, 0, 1, 2, 2, 3, 3, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 12, 13, 13, 14,
-    14, 14, 15, 15,
+/// Parts of an octave, all of the same width.
+const PARTS: usize = 1 << PARTS_LOG;
+const PARTS_LOG: u32 = 6;
+
+/// For each part of an octave a step at or below the right one, which is at most one above.
+const GUESS: [u8; PARTS] = [
+    1, 1, 2, 3, 3, 4, 5, 5, 6, 7, 7, 8, 8, 9, 10, 10, 11, 11, 12, 13, 13, 14, 14, 15, 15, 16, 16,
+    17, 17, 18, 18, 19, 19, 20, 20, 21, 21, 22, 22, 22, 23, 23, 24, 24, 25, 25, 26, 26, 26, 27, 27,
+    28, 28, 28, 29, 29, 30, 30, 30, 31, 31, 31, 32, 32,
 ];
 
 /// The fine bounds, in microseconds.
@@ -84,8 +104,8 @@ pub fn bucket(us: u64) -> usize {
     if octave >= OCTAVES {
         return BUCKETS;
     }
-    let part = (((us - 1) << 5) >> octave) / FIRST_US;
-    let part = usize::try_from(part - 32).unwrap_or(0);
+    let part = (((us - 1) << PARTS_LOG) >> octave) / FIRST_US;
+    let part = usize::try_from(part).map_or(0, |part| part % PARTS);
     let guess = GUESS.get(part).copied().map_or(0, usize::from);
     let mut bucket = octave * STEPS + guess;
     while BOUNDS.get(bucket).is_some_and(|bound| us > *bound) {
@@ -112,7 +132,7 @@ pub fn cumulative(fine: &[(u16, u64)]) -> [u64; COARSE] {
 /// buckets in order; `None` without requests.
 ///
 /// Between its bounds a bucket is filled as its neighbours say; where they say nothing, the answer
-/// is its middle, which is off by 2.2 % at most.
+/// is its middle, which is off by 1.1 % at most.
 #[must_use]
 #[expect(
     clippy::cast_precision_loss,
@@ -199,13 +219,13 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn bounds_grow_by_the_sixteenth_root_of_two() {
+    fn bounds_grow_by_the_32nd_root_of_two() {
         for (at, bound) in BOUNDS.iter().enumerate() {
-            let exact = 100.0 * (at as f64 / 16.0).exp2();
+            let exact = 100.0 * (at as f64 / 32.0).exp2();
             assert!((*bound as f64 - exact).abs() <= 0.5001, "{at}: {bound}");
         }
         assert_eq!(bound(0), Some(100));
-        assert_eq!(bound(16), Some(200));
+        assert_eq!(bound(32), Some(200));
         assert_eq!(bound(BUCKETS - 1), Some(838_860_800));
         assert!(bound(BUCKETS - 1) >= Some(600_000_000), "10 minutes fit");
         assert_eq!(coarse_bounds().count(), 24);
@@ -292,8 +312,15 @@ mod tests {
         for start in 0..40 {
             let start = 10_000.0 * (f64::from(start) / 400.0).exp2();
             check("broad", spread(|u| start * (1.0 + 0.1 * u)), 0.01);
-            check("narrow", spread(|u| start * (1.0 + 0.03 * u)), 0.022);
-            check("point", vec![start as u64; 1000], 0.022);
+            check("narrow", spread(|u| start * (1.0 + 0.03 * u)), 0.0115);
+            check("narrower", spread(|u| start * (1.0 + 0.01 * u)), 0.0115);
+            check("point", vec![start as u64; 1000], 0.0115);
+            // Nothing around them says where in their buckets they lie.
+            let points = |n: u32, factor: f64| vec![(start * factor) as u64; n as usize];
+            for (few, factor) in [(5, 1.02), (100, 1.03), (200, 1.7), (15, 40.0)] {
+                let two = [points(1000 - few, 1.0), points(few, factor)].concat();
+                check("two points", two, 0.0115);
+            }
         }
     }
 

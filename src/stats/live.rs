@@ -251,7 +251,7 @@ mod tests {
             ("rejected_rps", Some("0.5")),
             ("base.rps", Some("3")),
             ("base.error_rate", Some("0.1")),
-            ("base.p50_ms", Some("0.196")),
+            ("base.p50_ms", Some("0.198")),
             ("base.inflight", Some("2")),
             ("base.share", Some("1")),
             ("candidate.rps", Some("0")),

@@ -20,6 +20,8 @@ pub struct Pulse {
     pub fleet: u32,
     /// The last order to forget what vanished, if there ever was one.
     pub forget: Option<String>,
+    /// `started_ms` of whoever wrote our hash last, before this life sign; none where it was gone.
+    pub writer_started_ms: Option<String>,
 }
 
 /// What became of the wish to be notified.
@@ -163,12 +165,13 @@ fn decode(answer: Value) -> Option<Pulse> {
     let Value::Array(parts) = answer else {
         return None;
     };
-    let [was_there, now_ms, fleet, forget] = <[Value; 4]>::try_from(parts).ok()?;
+    let [was_there, now_ms, fleet, forget, writer] = <[Value; 5]>::try_from(parts).ok()?;
     Some(Pulse {
         was_there: was_there.as_u64()? == 1,
         now_ms: now_ms.as_string()?.parse().ok()?,
         fleet: u32::try_from(fleet.as_u64()?).ok()?,
         forget: forget.as_string(),
+        writer_started_ms: writer.as_string(),
     })
 }
 

@@ -147,6 +147,15 @@ pub fn redis_back() {
     info!("redis back");
 }
 
+/// Another live gateway writes under our name, so that what both say of themselves is mixed up; said
+/// once a minute.
+pub fn name_held(instance: &str) {
+    tracing::error!(
+        instance,
+        "another live gateway has this name: want another --instance"
+    );
+}
+
 /// Redis is there and does not let us do something; said once, until it lets us.
 pub fn redis_refuses(what: &str, why: &str) {
     warn!(what, why, "redis refuses");

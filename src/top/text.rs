@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use crate::model::visible::is_obeyed;
+
 /// A rate or a count: `0`, `0.3`, `12.4`, `345`, `12.3k`, `1.2M`.
 #[must_use]
 pub fn number(value: f64) -> String {
@@ -75,7 +77,7 @@ pub fn clock(ms: u64) -> String {
 /// would obey instead of showing is replaced.
 #[must_use]
 pub fn cut(text: &str, most: usize) -> String {
-    let plain = |c: char| if c.is_control() { '?' } else { c };
+    let plain = |c: char| if is_obeyed(c) { '?' } else { c };
     if text.chars().count() <= most {
         return text.chars().map(plain).collect();
     }

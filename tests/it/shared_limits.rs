@@ -130,7 +130,7 @@ fn two_gateways_let_in_together_what_one_would() {
     await_fleet(&redis, 2);
     let flood = Flood::start(&[one.address, two.address], "");
     eventually("they were busy for a while", || {
-        (flood.fine() >= 600).then_some(())
+        (flood.fine() >= 1000).then_some(())
     });
     let (fine, seconds, slowest) = flood.end();
     assert_rate(fine, seconds, 100.0, 12.0);

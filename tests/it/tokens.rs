@@ -178,6 +178,12 @@ fn the_upstream_never_sees_what_let_the_caller_in() {
             None,
         ),
         (
+            &[],
+            "x-api-key: T\r\nX-API-KEY: theirs\r\nauthorization: Bearer T\r\n",
+            None,
+            None,
+        ),
+        (
             &[("service:ner", "forward_credentials", "on")],
             both,
             Some("T"),

@@ -5,6 +5,7 @@ use smartlink::app::Error;
 use crate::support::control::{Plane, options, options_at};
 use crate::support::eventually;
 use crate::support::port::Port;
+use crate::support::process::Process;
 use crate::support::redis::Redis;
 
 #[test]
@@ -40,6 +41,35 @@ fn a_name_of_a_live_gateway_is_refused_and_of_a_dead_one_taken() {
     drop(plane);
     redis.run("HSET smartlink:gateway:here heartbeat_ms 5");
     Plane::start(&redis);
+}
+
+#[test]
+fn a_name_that_two_gateways_came_to_share_is_an_error_in_the_log() {
+    let redis = Redis::start();
+    let file = redis.folder().join("log");
+    let log = std::fs::File::create(&file).expect("a file");
+    let _process = Process::start_with(&redis, "here", |command| command.stderr(log));
+    let lines = || {
+        let text = std::fs::read_to_string(&file).expect("text");
+        let about = text
+            .lines()
+            .filter(|line| line.contains("another live gateway"));
+        about.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let heartbeat = || redis.hash("smartlink:gateway:here").remove("heartbeat_ms");
+    let first = eventually("its first life sign", heartbeat);
+    eventually("its next life sign", || {
+        (heartbeat().as_ref() != Some(&first)).then_some(())
+    });
+    assert_eq!(lines(), [""; 0], "it knows its own hash");
+    // As one does that started while Redis was away.
+    redis.run("HSET smartlink:gateway:here started_ms 5");
+    eventually("it says so", || {
+        let lines = lines();
+        let said = lines.first()?;
+        assert!(said.contains("ERROR") && said.contains("here"), "{said}");
+        Some(())
+    });
 }
 
 #[test]

@@ -277,7 +277,11 @@ impl Work {
             && let Some((id, seat)) = self.roster.pop_due(now)
         {
             match seat.state() {
-                State::Ejected => self.turn(&seat, State::Up, "its time is over"),
+                // A good check never ends an ejection early, for what failed were requests.
+                State::Ejected if !is_checked(&seat.service.settings) => {
+                    self.turn(&seat, State::Up, "its time is over");
+                }
+                State::Ejected => self.probe(id, &seat, now),
                 State::Down => self.probe(id, &seat, now),
                 State::Up => {
                     let proven = seat
@@ -341,7 +345,7 @@ impl Work {
     fn schedule(&mut self, id: Id, seat: &Seat) {
         let settings = &seat.service.settings;
         let random = self.random();
-        let Some(watched) = self.roster.get_mut(id) else {
+        let Some(row) = self.roster.get_mut(id).map(|watched| watched.row) else {
             return;
         };
         let wait = match seat.state() {
@@ -350,9 +354,14 @@ impl Work {
                     0 => Others::None,
                     _ => Others::Serve,
                 };
-                health::retry_after(watched.row, others, settings.health_interval, random)
+                health::retry_after(row, others, settings.health_interval, random)
             }
-            State::Ejected => self.ejection_left(seat),
+            State::Ejected => match self.ejection_left(seat) {
+                Duration::ZERO if is_checked(settings) => {
+                    health::retry_after(row, Others::Serve, settings.health_interval, random)
+                }
+                left => left,
+            },
             State::Up if is_checked(settings) => {
                 health::check_after(settings.health_interval, random)
             }

@@ -5,11 +5,13 @@
 //! take away what they do not mean to. The script writes only what is different.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Board;
 use crate::control::chain;
@@ -28,6 +30,8 @@ const STEP: Duration = Duration::from_secs(1);
 const ROUND: Duration = Duration::from_secs(5);
 /// The most endpoints in one script call, which blocks Redis for about 20 microseconds each.
 const BATCH: usize = 100;
+/// How long a stop waits until all of ours is taken back; what is left the others take away.
+const LEAVE: Duration = Duration::from_secs(1);
 /// After so many rounds without being mentioned a gateway that is gone is not asked about.
 const GONE_ROUNDS: u32 = 3;
 
@@ -68,17 +72,44 @@ impl Publisher {
         }
     }
 
-    /// Writes for as long as the process runs.
-    pub async fn run(mut self) {
+    /// Writes until `stop`, then takes back all that we hold: nobody is to believe it any more.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
         let mut step = interval(STEP);
         step.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                () = &mut stop => break,
                 () = self.board.marked() => sleep(GATHER).await,
                 _ = step.tick() => self.next_step().await,
             }
             self.waiting.append(&mut self.board.take_marked());
             self.write_waiting().await;
+        }
+        if timeout(LEAVE, self.withdraw()).await.is_err() {
+            tracing::debug!("health is not all taken back: redis is slow");
+        }
+    }
+
+    async fn withdraw(&mut self) {
+        let table = self.table.load_full();
+        let peers: Vec<String> = self.peers.keys().cloned().collect();
+        let mut left: BTreeSet<ServiceName> = names(&table).collect();
+        left.append(&mut self.waiting);
+        left.append(&mut self.board.take_marked());
+        while table.loaded && self.store.is_connected() && !left.is_empty() {
+            let names = batch(&table, &left);
+            let nothing = names.iter().map(|service| ServiceHealth {
+                service: service.clone(),
+                endpoints: Vec::new(),
+            });
+            let written = self
+                .store
+                .merge_health(&self.instance, nothing.collect(), &peers);
+            if let Err(error) = written.await {
+                return self.failed(&error);
+            }
+            left.retain(|name| !names.contains(name));
         }
     }
 

@@ -56,7 +56,7 @@ impl Watcher {
         self.shared.status.set_vanished(vanished);
         let mut note = self.note("config_vanished");
         if vanished {
-            let objects = self.config.known().count();
+            let objects = self.config.known_count();
             telemetry::config_vanished(objects);
             note.push((
                 "why",

@@ -14,6 +14,8 @@ use crate::telemetry;
 const DEAF: Duration = Duration::from_secs(2);
 /// While polling, how often it is tried to get notifications after all.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
+/// How often it is said that another gateway has our name.
+const SAY_AGAIN: Duration = Duration::from_mins(1);
 /// How long a full reading waits for the subscription to be in force.
 const SUBSCRIBE: Duration = Duration::from_secs(1);
 
@@ -53,6 +55,8 @@ pub(super) struct State {
     /// The last order to forget that was seen; `None` before we looked.
     forget: Option<String>,
     started_ms: u64,
+    /// When it was last said that another gateway has our name.
+    name_held: Option<Instant>,
     /// Since when fewer gateways are told of than are believed.
     fewer: Option<Instant>,
 }
@@ -177,6 +181,7 @@ impl Watcher {
             self.errors_unsure = true;
             self.shared.status.doubt();
         }
+        self.check_name(pulse.writer_started_ms.as_deref());
         self.pulse.beaten = true;
         self.pulse.unproven.get_or_insert_with(Instant::now);
         let order = pulse.forget.clone().unwrap_or_default();
@@ -186,6 +191,18 @@ impl Watcher {
         if !order.is_empty() && last.is_some_and(|last| last != order) {
             let applied = self.config.forget_vanished(seed());
             self.take(applied);
+        }
+    }
+
+    /// Two gateways of one name that did not see each other start, because Redis was away: each
+    /// finds what the other wrote. The first life sign finds what an earlier run left.
+    fn check_name(&mut self, writer: Option<&str>) {
+        let ours = self.pulse.started_ms.to_string();
+        let other = self.pulse.beaten && writer.is_some_and(|writer| writer != ours);
+        let said = self.pulse.name_held.map(|at| at.elapsed());
+        if other && said.is_none_or(|ago| ago >= SAY_AGAIN) {
+            self.pulse.name_held = Some(Instant::now());
+            telemetry::name_held(&self.options.instance);
         }
     }
 

@@ -13,11 +13,14 @@ use tokio::time::{Instant, timeout_at};
 use super::{Watcher, chain, union};
 use crate::model::config::{Extent, Sight};
 use crate::model::decode::Raw;
-use crate::model::keys::Keys;
+use crate::model::keys::{Keys, Parsed};
 use crate::store::{CHUNK, Change, Error, Event, Scan};
 
 /// What stands under a key, and how we came to look.
 pub(super) type Found = BTreeMap<String, (Raw, Sight)>;
+
+/// What stands under a key, where that is news.
+type Met = BTreeMap<String, Raw>;
 
 /// How long a ring may take; it comes before the answer of the script that rang, unless the
 /// hearing connection is slow.
@@ -30,7 +33,7 @@ const WALK: u32 = 5000;
 impl Watcher {
     /// Reads the keys that changed, and applies them.
     pub(super) async fn read_dirty(&mut self) {
-        match self.read(Vec::new()).await {
+        match self.read(Met::new(), Vec::new()).await {
             Ok(found) => self.apply(found, Extent::Part),
             // The hints are used up, so everything is in doubt.
             Err(error) => self.failed(&error),
@@ -40,10 +43,12 @@ impl Watcher {
     /// Reads everything that is known or found, and applies it as one batch.
     pub(super) async fn read_all(&mut self) {
         self.full = false;
+        let began = Instant::now();
         let read = match self.walk().await {
-            Ok(keys) => self.read(union(keys, self.known())).await,
+            Ok((met, left)) => self.read(met, union(left, self.unmet())).await,
             Err(error) => Err(error),
         };
+        self.sweep.walked(began.elapsed());
         match read {
             Ok(found) => {
                 self.apply(found, Extent::All);
@@ -56,28 +61,49 @@ impl Watcher {
         }
     }
 
-    /// All keys that are to be read again by and by.
-    pub(super) fn known(&self) -> Vec<String> {
+    /// Keys that the walk did not meet and that should be there, or may be.
+    fn unmet(&self) -> Vec<String> {
         let keys: &Keys = self.store.keys();
-        let objects = self.config.known().map(|object| keys.object(object));
+        let objects = self.config.unmet().map(|object| keys.object(&object));
         let bad_names = self.config.bad_names().map(str::to_owned);
         objects.chain(bad_names).collect()
     }
 
-    async fn walk(&self) -> Result<Vec<String>, Error> {
+    /// Goes through all keys and reads them, but for the last of them, which are left to be read
+    /// together with what changed meanwhile. What stands as it did is not kept.
+    async fn walk(&mut self) -> Result<(Met, Vec<String>), Error> {
         let mut scan = Scan::new(WALK);
+        let mut met = Met::new();
         let mut keys = Vec::new();
         loop {
             keys.extend(self.store.scan(&mut scan).await?);
+            let whole = keys.len().saturating_sub(1) / CHUNK * CHUNK;
+            let left = keys.split_off(whole);
+            for chunk in keys.chunks(CHUNK) {
+                let loaded = self.store.load(chunk, None).await?;
+                for (key, raw) in chunk.iter().zip(loaded.raws) {
+                    self.meet(key, raw, &mut met);
+                }
+            }
+            keys = left;
             if scan.is_at_start() {
-                return Ok(keys);
+                return Ok((met, keys));
             }
         }
     }
 
-    /// Reads `keys` and whatever is dirty, consistently.
-    pub(super) async fn read(&mut self, keys: Vec<String>) -> Result<Found, Error> {
-        let mut found: BTreeMap<String, Raw> = BTreeMap::new();
+    fn meet(&mut self, key: &str, raw: Raw, met: &mut Met) {
+        let left = match self.store.keys().parse(key) {
+            Parsed::Object(object) => self.config.note(&object, raw),
+            Parsed::BadName | Parsed::Other => Some(raw),
+        };
+        if let Some(raw) = left {
+            met.insert(key.to_owned(), raw);
+        }
+    }
+
+    /// Reads `keys` and whatever is dirty, consistently; `found` was read before.
+    pub(super) async fn read(&mut self, mut found: Met, keys: Vec<String>) -> Result<Found, Error> {
         let mut removed = BTreeSet::new();
         let mut wanted = union(keys, self.take_dirty(&mut removed));
         for _ in 0..ROUNDS {

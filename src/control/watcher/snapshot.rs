@@ -12,6 +12,10 @@ use crate::telemetry;
 /// Changes within this time are written together.
 const GATHER: Duration = Duration::from_millis(400);
 
+/// The pause between two writings is at least so many times as long as a writing took: with a
+/// million tokens each takes seconds, and changes must not keep a core at it.
+const PAUSE: u32 = 10;
+
 /// After a failure it is tried again, for the disk may have got room.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -19,6 +23,8 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct State {
     due: Option<Instant>,
+    began: Option<Instant>,
+    not_before: Option<Instant>,
     writing: Option<JoinHandle<Result<(), store::Error>>>,
     failing: bool,
 }
@@ -27,7 +33,8 @@ impl State {
     /// Something changed.
     pub(super) fn wanted_if(&mut self, wanted: bool) {
         if wanted && self.due.is_none() {
-            self.due = Some(Instant::now() + GATHER);
+            let due = Instant::now() + GATHER;
+            self.due = Some(self.not_before.map_or(due, |rested| rested.max(due)));
         }
     }
 
@@ -86,6 +93,7 @@ impl Watcher {
     /// Writes what is in force, on a thread that may wait for the disk.
     fn write_snapshot(&mut self) {
         self.snapshot.due = None;
+        self.snapshot.began = Some(Instant::now());
         let Some(path) = self.options.snapshot.clone() else {
             return;
         };
@@ -96,6 +104,12 @@ impl Watcher {
     }
 
     fn snapshot_written(&mut self, failed: Option<String>) {
+        let took = self.snapshot.began.map(|began| began.elapsed());
+        let rested = took.map(|took| Instant::now() + PAUSE * took);
+        self.snapshot.not_before = rested;
+        if let (Some(due), Some(rested)) = (self.snapshot.due, rested) {
+            self.snapshot.due = Some(due.max(rested));
+        }
         let was_failing = std::mem::replace(&mut self.snapshot.failing, failed.is_some());
         if let Some(why) = failed {
             self.snapshot.due = Some(Instant::now() + RETRY);

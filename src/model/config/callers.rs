@@ -1,34 +1,123 @@
 //! Who may be let in: tokens and issuers in force, and settings that name issuers.
 
+use std::mem::discriminant;
 use std::sync::Arc;
 
-use super::slot::{Content, Slot};
-use super::{Batch, Config};
-use crate::model::decode::ConfigError;
-use crate::model::keys::Object;
+use super::roster::token_hash;
+use super::slot::{self, Content, Slot};
+use super::{Batch, Config, Sight};
+use crate::model::decode::{ConfigError, Raw};
+use crate::model::keys::{Keys, Object};
 use crate::model::name::Name;
+use crate::model::object::{Value, decode_object};
 use crate::model::settings::Auth;
 use crate::model::table::Issuers;
-use crate::model::tokens::{Tokens, parse_hash};
+use crate::model::token::Token;
+use crate::model::tokens::TokenHash;
 
 impl Config {
-    /// The tokens in force.
-    pub(super) fn settle_tokens(&self, batch: &Batch) -> Tokens {
-        let mut tokens = self.table.tokens.clone();
-        for object in &batch.changed {
-            let Object::Token(digits) = object else {
-                continue;
-            };
-            let slot = self.slots.get(object);
-            let token = match slot.and_then(Slot::in_force) {
-                Some(Content::Token(token)) => Some(Arc::clone(token)),
-                _ => None,
-            };
-            if let Some(hash) = parse_hash(digits) {
-                tokens.set(&hash, token);
+    /// Takes what was read of a token: a good one is in force at once, and a mistake leaves the one
+    /// before in force.
+    pub(super) fn take_token(
+        &mut self,
+        (object, hash): (Object, TokenHash),
+        raw: Raw,
+        sight: Sight,
+        batch: &mut Batch,
+    ) {
+        let returned = self.vanished.remove(&object);
+        let read = decode_token(&self.keys, &object, raw);
+        let slot = self.slots.get(&object);
+        let same = match (&read, slot) {
+            (Ok(token), None) => self.roster.get(&hash).is_some_and(|now| now == token),
+            (Err((raw, _)), Some(slot)) => slot.stands_as(raw),
+            _ => false,
+        };
+        let is_new = slot.is_none() && self.roster.get(&hash).is_none();
+        let uncounted = is_new || slot.is_some_and(|slot| slot.surplus);
+        self.sight(&object, sight != Sight::Read || returned || !same);
+        if same {
+            return;
+        }
+        let most = self.most(&object);
+        let count = self.counts.entry(discriminant(&object)).or_default();
+        let surplus = uncounted && *count >= most;
+        *count += usize::from(uncounted && !surplus);
+        match read {
+            Ok(token) if !surplus => {
+                self.slots.remove(&object);
+                if self.put_token(&object, &hash, token) {
+                    batch.changed.insert(object.clone());
+                }
+            }
+            read => {
+                let new = || Slot::new(self.batch);
+                let slot = self.slots.entry(object.clone()).or_insert_with(new);
+                slot.surplus = surplus;
+                match read {
+                    Err((raw, faults)) if !surplus => slot.refuse(raw, faults),
+                    _ => slot.refuse_surplus(&self.keys, &object, most),
+                }
             }
         }
-        tokens
+        batch.touched.insert(object);
+    }
+
+    /// Takes note of a token that a walk met; what is left of it must come in a batch.
+    pub(super) fn note_token(
+        &mut self,
+        object: &Object,
+        hash: &TokenHash,
+        raw: Raw,
+    ) -> Option<Raw> {
+        let token = match decode_token(&self.keys, object, raw) {
+            Ok(token) => token,
+            Err((raw, _)) => return Some(raw),
+        };
+        if self.slots.contains_key(object) {
+            return Some(Raw::Token(token));
+        }
+        let most = self.most(object);
+        let count = self.counts.entry(discriminant(object)).or_default();
+        match self.roster.get(hash) {
+            Some(now) if *now == token => self.roster.sight(hash, self.batch + 1, false),
+            None if !self.table.loaded && *count < most => {
+                *count += 1;
+                self.noted += 1;
+                self.put_token(object, hash, token);
+                self.roster.sight(hash, self.batch + 1, true);
+            }
+            _ => return Some(Raw::Token(token)),
+        }
+        None
+    }
+
+    /// Puts a token in force; whether it says something else than the one before.
+    fn put_token(&mut self, object: &Object, hash: &TokenHash, token: Arc<Token>) -> bool {
+        let now = self.mark_of(object, &token);
+        let before = self.roster.put(hash, token, self.batch);
+        let before = before.map_or(0, |before| self.mark_of(object, &before));
+        self.digest = self.digest.wrapping_sub(before).wrapping_add(now);
+        before != now
+    }
+
+    /// Takes a token out of force; whether it was.
+    pub(super) fn take_out_token(&mut self, object: &Object, batch: &mut Batch) -> bool {
+        let Some(token) = token_hash(object).and_then(|hash| self.roster.take_out(&hash)) else {
+            return false;
+        };
+        let mark = self.mark_of(object, &token);
+        self.digest = self.digest.wrapping_sub(mark);
+        batch.changed.insert(object.clone());
+        true
+    }
+
+    /// What a token adds to the table's digest.
+    pub(super) fn mark_of(&self, object: &Object, token: &Token) -> u128 {
+        let Object::Token(digits) = object else {
+            return 0;
+        };
+        slot::digest(&self.keys.object(object), Some(&token.fields(digits)))
     }
 
     /// The issuers in force, where any of them is another one.
@@ -92,4 +181,21 @@ impl Config {
 
 fn no_issuer(id: &Name) -> String {
     format!("want an issuer that stands and is good; jwt:{id} names none")
+}
+
+/// The good token that stands there; otherwise what stands there, and what is wrong with it.
+fn decode_token(
+    keys: &Keys,
+    object: &Object,
+    raw: Raw,
+) -> Result<Arc<Token>, (Raw, Vec<ConfigError>)> {
+    let (value, faults) = match &raw {
+        Raw::Token(token) => return Ok(Arc::clone(token)),
+        Raw::Hash(fields) => decode_object(keys, object, fields),
+        Raw::Unreadable(_) | Raw::Absent => return Err(slot::unread(keys, object, raw)),
+    };
+    match value {
+        Some(Value::Token(token)) => Ok(Arc::new(token)),
+        _ => Err((raw, faults)),
+    }
 }

@@ -5,8 +5,10 @@
 
 mod build;
 mod callers;
+mod covered;
 mod judge;
 mod precedence;
+mod roster;
 mod routes;
 mod settle;
 mod slot;
@@ -25,6 +27,9 @@ use super::keys::{Keys, Object};
 use super::name::Name;
 use super::pilot;
 use super::table::Table;
+use super::tokens::{self, TokenHash};
+use super::visible;
+use roster::{Roster, token_hash};
 use slot::{Good, Slot};
 
 /// The most objects of one kind: services, routes, ...; those beyond are mistakes. Of tokens there
@@ -96,7 +101,12 @@ pub struct Applied {
 pub struct Config {
     keys: Keys,
     table: Arc<Table>,
+    /// All objects but tokens that are in force as they stand.
     slots: BTreeMap<Object, Slot>,
+    /// Tokens in force.
+    roster: Roster,
+    /// Tokens that were put in force without a batch, before anything was loaded.
+    noted: usize,
     /// Objects that are in force although they are gone.
     vanished: BTreeSet<Object>,
     /// Routes in force, and whether they are in the table.
@@ -140,6 +150,8 @@ impl Config {
             keys,
             table: Arc::default(),
             slots: BTreeMap::new(),
+            roster: Roster::default(),
+            noted: 0,
             vanished: BTreeSet::new(),
             routes: BTreeMap::new(),
             defaults: settle::Defaults::default(),
@@ -152,6 +164,39 @@ impl Config {
             batch: 0,
             pools: 0,
         }
+    }
+
+    /// Takes note of what a walk through everything met, where that needs no batch: it stands as it
+    /// did, or it is a good token before the first batch, and may be one of a million. What is left
+    /// must come in the batch that ends the walk.
+    #[must_use]
+    pub fn note(&mut self, object: &Object, raw: Raw) -> Option<Raw> {
+        if self.vanished.contains(object) || raw == Raw::Absent {
+            return Some(raw);
+        }
+        if let Some(hash) = token_hash(object) {
+            return self.note_token(object, &hash, raw);
+        }
+        let raw = as_kept(object, raw);
+        let slot = self.slots.get_mut(object);
+        match slot.filter(|slot| slot.stands_as(&raw)) {
+            Some(slot) => {
+                slot.seen = self.batch + 1;
+                slot.doubted = false;
+                None
+            }
+            None => Some(raw),
+        }
+    }
+
+    /// Known objects that the walk did not meet whose end is now.
+    pub fn unmet(&self) -> impl Iterator<Item = Object> {
+        let now = self.batch + 1;
+        let slots = self.slots.iter().filter(move |(_, slot)| slot.seen < now);
+        let tokens = self.roster.tokens().iter().zip(self.roster.sightings());
+        let tokens = tokens.filter(move |(_, sighting)| sighting.seen < now);
+        let tokens = tokens.map(|((hash, _), _)| token_of(hash));
+        (slots.map(|(object, _)| object.clone())).chain(tokens)
     }
 
     /// Takes what was read. `seed` comes from the system's random source, new for every batch.
@@ -202,15 +247,42 @@ impl Config {
         Arc::clone(&self.table)
     }
 
-    /// All objects that were seen and not deleted, also what vanished: what to read again.
-    pub fn known(&self) -> impl Iterator<Item = &Object> {
-        self.slots.keys()
+    /// All objects that were seen and not deleted, also what vanished: what to read again. Tokens
+    /// in force come last.
+    pub fn known(&self) -> impl Iterator<Item = Object> {
+        self.known_singly().cloned().chain(self.known_tokens(None))
+    }
+
+    /// The known objects that are no tokens in force.
+    pub fn known_singly(&self) -> impl Iterator<Item = &Object> {
+        let in_force = |object: &Object| {
+            let hash = token_hash(object);
+            hash.is_some_and(|hash| self.roster.get(&hash).is_some())
+        };
+        self.slots.keys().filter(move |object| !in_force(object))
+    }
+
+    /// The tokens in force, in an order that stays: all, or those behind that one.
+    pub fn known_tokens(&self, behind: Option<&Object>) -> impl Iterator<Item = Object> {
+        let tokens = self.roster.tokens();
+        let behind = behind.and_then(token_hash);
+        let all = behind.is_none().then(|| tokens.iter());
+        let some = behind.map(|hash| tokens.after(hash));
+        let tokens = all.into_iter().flatten().chain(some.into_iter().flatten());
+        tokens.map(|(hash, _)| token_of(hash))
+    }
+
+    /// How many objects are known; a token counts twice that is in force beside a mistake.
+    #[must_use]
+    pub fn known_count(&self) -> usize {
+        self.slots.len() + self.roster.tokens().len()
     }
 
     /// Whether that object is among the known.
     #[must_use]
     pub fn is_known(&self, object: &Object) -> bool {
-        self.slots.contains_key(object)
+        let token = || token_hash(object).and_then(|hash| self.roster.get(&hash));
+        self.slots.contains_key(object) || token().is_some()
     }
 
     /// All that is wrong.
@@ -271,10 +343,10 @@ impl Config {
     }
 
     fn take(&mut self, object: Object, raw: Raw, sight: Sight, batch: &mut Batch) {
-        let raw = match (&object, raw) {
-            (Object::Pilot(_), Raw::Hash(fields)) => Raw::Hash(pilot::of_gateways(fields)),
-            (_, raw) => raw,
-        };
+        if let Some(hash) = token_hash(&object) {
+            return self.take_token((object, hash), raw, sight, batch);
+        }
+        let raw = as_kept(&object, raw);
         let returned = self.vanished.remove(&object);
         let served = self.absence_is_good(&object);
         let is_new = !self.slots.contains_key(&object);
@@ -293,10 +365,7 @@ impl Config {
         }
         let count = self.counts.entry(discriminant(&object)).or_default();
         let uncounted = is_new || slot.surplus;
-        let most = match object {
-            Object::Token(_) => self.objects_max.saturating_mul(TOKENS_TIMES),
-            _ => self.objects_max,
-        };
+        let most = self.objects_max;
         slot.surplus = uncounted && *count >= most;
         if slot.surplus {
             slot.refuse_surplus(&self.keys, &object, most);
@@ -322,11 +391,37 @@ impl Config {
             }
     }
 
+    fn most(&self, object: &Object) -> usize {
+        match object {
+            Object::Token(_) => self.objects_max.saturating_mul(TOKENS_TIMES),
+            _ => self.objects_max,
+        }
+    }
+
+    /// Notes that an object was seen to stand in this batch, or to be written.
+    fn sight(&mut self, object: &Object, written: bool) {
+        if let Some(slot) = self.slots.get_mut(object) {
+            slot.seen = self.batch;
+            slot.doubted = false;
+            if written {
+                slot.written = self.batch;
+            }
+        }
+        if let Some(hash) = token_hash(object) {
+            self.roster.sight(&hash, self.batch, written);
+        }
+    }
+
+    /// The batch in which an object that is not deleted was last seen to stand.
+    fn seen(&self, object: &Object) -> Option<u64> {
+        let slot = self.slots.get(object);
+        let slot = slot.map(|slot| Some(slot.seen).filter(|_| !slot.is_deleted()));
+        slot.unwrap_or_else(|| token_hash(object).and_then(|hash| self.roster.seen(&hash)))
+    }
+
     /// Whether an object should have been there.
     fn is_missed(&self, object: &Object) -> bool {
-        let slot = self.slots.get(object);
-        slot.is_some_and(|slot| !slot.is_deleted() && slot.seen < self.batch)
-            && !self.vanished.contains(object)
+        self.seen(object).is_some_and(|seen| seen < self.batch) && !self.vanished.contains(object)
     }
 
     /// Remembers that these were missing once; whether there are any.
@@ -334,6 +429,9 @@ impl Config {
         for object in missing {
             if let Some(slot) = self.slots.get_mut(object) {
                 slot.doubted = true;
+            }
+            if let Some(hash) = token_hash(object) {
+                self.roster.doubt(&hash);
             }
         }
         !missing.is_empty()
@@ -345,25 +443,26 @@ impl Config {
     /// may have been written after everything was flushed. And it must have been read after they
     /// were missing, for the flush may fall into the middle of a reading.
     fn resolve(&mut self, missing: Vec<Object>, batch: &mut Batch) -> bool {
-        let slot_of = |object: &Object| self.slots.get(object);
-        let Some(last_seen) = missing
-            .iter()
-            .filter_map(slot_of)
-            .map(|slot| slot.seen)
-            .max()
-        else {
+        let seen = missing.iter().filter_map(|object| self.seen(object));
+        let Some(last_seen) = seen.max() else {
             return false;
         };
         // What a program writes again and again says nothing about a flush.
         let is_pilot = |object: &Object| matches!(object, Object::Pilot(_));
-        let stood = |slot: &Slot| slot.seen == self.batch && slot.written <= last_seen;
-        let still_stands =
-            (self.slots.iter()).any(|(object, slot)| !is_pilot(object) && stood(slot));
+        let stands = |seen: u64, written: u64| seen == self.batch && written <= last_seen;
+        let stood = |slot: &Slot| stands(slot.seen, slot.written);
+        let still_stands = (self.slots.iter())
+            .any(|(object, slot)| !is_pilot(object) && stood(slot))
+            || (self.roster.sightings()).any(|token| stands(token.seen, token.written));
         if !still_stands {
             self.vanished.extend(missing);
             return false;
         }
-        let was_doubted = |object: &Object| slot_of(object).is_some_and(|slot| slot.doubted);
+        let was_doubted = |object: &Object| {
+            let hash = token_hash(object);
+            self.slots.get(object).is_some_and(|slot| slot.doubted)
+                || hash.is_some_and(|hash| self.roster.is_doubted(&hash))
+        };
         let (gone, doubted): (Vec<_>, Vec<_>) = missing.into_iter().partition(was_doubted);
         for object in &gone {
             self.drop_object(object, batch);
@@ -374,31 +473,44 @@ impl Config {
     /// Obeys a deletion. Weights whose absence may not fit wait for the judgement.
     fn drop_object(&mut self, object: &Object, batch: &mut Batch) {
         self.vanished.remove(object);
-        let Some(slot) = self.slots.get_mut(object) else {
+        if !self.is_known(object) {
             return;
-        };
+        }
         batch.touched.insert(object.clone());
-        if matches!(object, Object::Weights(_)) && slot.in_force().is_some() {
-            slot.delete();
-        } else {
-            self.remove(object, batch);
+        let slot = self.slots.get_mut(object);
+        let waits =
+            |slot: &&mut Slot| matches!(object, Object::Weights(_)) && slot.in_force().is_some();
+        match slot.filter(waits) {
+            Some(slot) => slot.delete(),
+            None => self.remove(object, batch),
         }
     }
 
     fn remove(&mut self, object: &Object, batch: &mut Batch) {
-        let Some(slot) = self.slots.remove(object) else {
-            return;
-        };
-        self.digest = self.digest.wrapping_sub(slot.mark);
-        if slot.mark != 0 {
-            batch.changed.insert(object.clone());
+        let mut counted = self.take_out_token(object, batch);
+        if let Some(slot) = self.slots.remove(object) {
+            counted |= !slot.surplus;
+            self.digest = self.digest.wrapping_sub(slot.mark);
+            if slot.mark != 0 {
+                batch.changed.insert(object.clone());
+            }
         }
-        if !slot.surplus
-            && let Some(count) = self.counts.get_mut(&discriminant(object))
-        {
+        if counted && let Some(count) = self.counts.get_mut(&discriminant(object)) {
             *count -= 1;
         }
     }
+}
+
+/// The part of what stands there that is looked at.
+fn as_kept(object: &Object, raw: Raw) -> Raw {
+    match (object, raw) {
+        (Object::Pilot(_), Raw::Hash(fields)) => Raw::Hash(pilot::of_gateways(fields)),
+        (_, raw) => raw,
+    }
+}
+
+fn token_of(hash: &TokenHash) -> Object {
+    Object::Token(tokens::digits(hash).into())
 }
 
 /// The part of a key that is kept of a bad name.
@@ -418,7 +530,7 @@ fn bad_name(keys: &Keys, key: &str) -> ConfigError {
         )
     } else {
         (
-            key.to_owned(),
+            visible::escaped(key, &[]).into_owned(),
             "a name of 1 to 128 letters, digits, and after the first also _ . -",
         )
     };

@@ -61,7 +61,7 @@ impl Config {
         self.settle_marks(&mut batch);
         let alerts = self.settle_alerts(&batch);
         let issuers = self.settle_issuers(&batch);
-        let tokens = self.settle_tokens(&batch);
+        let noted = std::mem::take(&mut self.noted);
         let mut applied = Applied::default();
         self.settle_errors(&batch, &mut applied);
         let loaded = batch.load || self.table.loaded;
@@ -69,6 +69,7 @@ impl Config {
             || defaults_changed
             || routes.is_some()
             || !batch.changed.is_empty()
+            || noted > 0
             || loaded != self.table.loaded;
         if different {
             self.table = Arc::new(Table {
@@ -78,13 +79,16 @@ impl Config {
                 routes: routes.map_or_else(|| Arc::clone(&self.table.routes), Arc::new),
                 alerts: alerts.unwrap_or_else(|| Arc::clone(&self.table.alerts)),
                 issuers: issuers.unwrap_or_else(|| Arc::clone(&self.table.issuers)),
-                tokens,
+                tokens: self.roster.tokens().clone(),
                 defaults: Arc::clone(&self.defaults.effective),
                 defaults_misconfigured: self.defaults.misconfigured.clone(),
                 loaded,
             });
             applied.table = Some(Arc::clone(&self.table));
             applied.changed = batch.changed.iter().map(describe).collect();
+            if noted > 0 {
+                applied.changed.push(format!("{noted} tokens"));
+            }
         }
         applied
     }

@@ -15,7 +15,6 @@ use crate::model::rollout::Rollout;
 use crate::model::route::Route;
 use crate::model::settings::Settings;
 use crate::model::shadow::Shadow;
-use crate::model::token::Token;
 use crate::model::weights::Weights;
 
 /// One object.
@@ -101,7 +100,6 @@ pub(super) enum Content {
     Route(Arc<Route>),
     Alert(Arc<Alert>),
     Shadow(Arc<Shadow>),
-    Token(Arc<Token>),
     Issuer(Arc<Issuer>),
     Rollout(Arc<Rollout>),
     Trial(Arc<Trial>),
@@ -149,8 +147,8 @@ impl Slot {
                 Standing::Pending(text)
             }
             Err((raw, faults)) => {
-                self.faults = faults;
-                Standing::Refused(raw)
+                self.refuse(raw, faults);
+                return;
             }
         };
         if !is_judged(object) {
@@ -167,6 +165,12 @@ impl Slot {
         }];
         // Nothing that stands equals an absence, so that the next look judges it anew.
         self.standing = Standing::Refused(Raw::Absent);
+    }
+
+    /// Takes a mistake.
+    pub(super) fn refuse(&mut self, raw: Raw, faults: Vec<ConfigError>) {
+        self.faults = faults;
+        self.standing = Standing::Refused(raw);
     }
 
     /// Takes note of an order to go, which waits for the judgement.
@@ -268,19 +272,23 @@ pub(super) fn is_closing(object: &Object) -> bool {
     )
 }
 
-fn decode(keys: &Keys, object: &Object, raw: Raw) -> Result<Decoded, (Raw, Vec<ConfigError>)> {
-    let unreadable = |reason: &str| ConfigError {
-        key: keys.shown(object),
-        field: None,
-        message: reason.to_owned(),
+/// What is wrong with something that is no hash.
+pub(super) fn unread(keys: &Keys, object: &Object, raw: Raw) -> (Raw, Vec<ConfigError>) {
+    let fault = match &raw {
+        Raw::Unreadable(reason) => Some(ConfigError {
+            key: keys.shown(object),
+            field: None,
+            message: reason.clone(),
+        }),
+        Raw::Hash(_) | Raw::Token(_) | Raw::Absent => None,
     };
+    (raw, fault.into_iter().collect())
+}
+
+fn decode(keys: &Keys, object: &Object, raw: Raw) -> Result<Decoded, (Raw, Vec<ConfigError>)> {
     let fields = match raw {
         Raw::Hash(fields) => fields,
-        Raw::Unreadable(ref reason) => {
-            let fault = unreadable(reason);
-            return Err((raw, vec![fault]));
-        }
-        Raw::Absent => return Err((raw, Vec::new())),
+        raw => return Err(unread(keys, object, raw)),
     };
     let (value, faults) = decode_object(keys, object, &fields);
     if !faults.is_empty() {
@@ -294,7 +302,7 @@ fn decode(keys: &Keys, object: &Object, raw: Raw) -> Result<Decoded, (Raw, Vec<C
 }
 
 /// The first 16 bytes of a SHA-256 over key and fields, each with its length before it.
-fn digest(key: &str, fields: Option<&Fields>) -> u128 {
+pub(super) fn digest(key: &str, fields: Option<&Fields>) -> u128 {
     let mut hash = Sha256::new();
     let mut add = |text: &str| {
         hash.update((text.len() as u64).to_le_bytes());
@@ -322,12 +330,12 @@ impl From<Value> for Content {
             Value::Weights(weights) => Self::Weights(weights),
             Value::Route(route) => Self::Route(Arc::new(route)),
             Value::Alert(alert) => Self::Alert(Arc::new(alert)),
-            Value::Token(token) => Self::Token(Arc::new(token)),
             Value::Issuer(issuer) => Self::Issuer(Arc::new(issuer)),
             Value::Shadow(shadow) => Self::Shadow(Arc::new(shadow)),
             Value::Pilot(Some(trial)) => Self::Trial(Arc::new(trial)),
             Value::Rollout(rollout) => Self::Rollout(Arc::new(rollout)),
-            Value::Pilot(None) => Self::Other,
+            // Tokens in force stand in the roster.
+            Value::Pilot(None) | Value::Token(_) => Self::Other,
         }
     }
 }

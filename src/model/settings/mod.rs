@@ -100,7 +100,7 @@ pub enum RateScope {
 }
 
 /// Events per second, exact: `count` in `per`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// How many.
     pub count: u64,

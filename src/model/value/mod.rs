@@ -16,10 +16,10 @@ pub use address::{
     smtp_url, url,
 };
 pub use header::{free_header_name, header_list, header_name, method};
-pub use moment::moment;
+pub use moment::{moment, moment_text};
 pub use number::{
-    duration, nonzero_duration, nonzero_size, number, percent, rate, share, share_within, size,
-    whole,
+    duration, nonzero_duration, nonzero_size, number, percent, rate, rate_text, share,
+    share_within, size, whole,
 };
 pub use word::{
     env_name, file, json_pointer, key_source, limit, list, name, name_glob, short_text, switch,

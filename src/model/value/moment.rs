@@ -22,6 +22,11 @@ pub fn moment(text: &str) -> Result<i64, Wanted> {
     parse().ok_or_else(|| "a date such as 2027-01-31 or a time such as 2027-01-31T18:00:00Z or 2027-01-31T18:00:00+08:00".to_owned())
 }
 
+/// A time that `moment` reads as these Unix milliseconds; `None` beyond what can be said so.
+pub fn moment_text(ms: i64) -> Option<String> {
+    Some(Timestamp::from_millisecond(ms).ok()?.to_string())
+}
+
 fn is_date(text: &str) -> bool {
     text.len() == 10
         && text.bytes().enumerate().all(|(at, byte)| match at {

@@ -93,6 +93,13 @@ pub fn rate(text: &str) -> Result<Rate, Wanted> {
     })
 }
 
+/// A text that `rate` reads as this rate, which it made.
+pub fn rate_text(rate: Rate) -> String {
+    let mut periods = PERIODS.iter();
+    let unit = periods.find(|(_, seconds)| *seconds == rate.per.as_secs());
+    format!("{}/{}", rate.count, unit.map_or("s", |(name, _)| name))
+}
+
 /// A share of a whole, 0 to 1.
 pub fn share(text: &str) -> Result<f64, Wanted> {
     parse_share(text).ok_or_else(|| format!("{SHARE_FORM}, at most 100%"))

@@ -31,7 +31,7 @@ pub struct Row {
 
 impl Row {
     /// Counts a result; `Some` where the endpoint, which is in `state`, turns: up after `rise` good
-    /// ones, down after `fall` bad ones.
+    /// ones, down after `fall` bad ones. An ejected one is probed when its time is over.
     #[must_use]
     pub fn count(&mut self, probed: Probed, state: State, fall: u32, rise: u32) -> Option<State> {
         *self = match probed {
@@ -45,8 +45,9 @@ impl Row {
             },
         };
         let turned = match state {
-            State::Down => (self.good >= rise.max(1)).then_some(State::Up),
-            State::Up | State::Ejected => (self.bad >= fall.max(1)).then_some(State::Down),
+            State::Down | State::Ejected if self.good >= rise.max(1) => Some(State::Up),
+            State::Up | State::Ejected if self.bad >= fall.max(1) => Some(State::Down),
+            _ => None,
         };
         if turned.is_some() {
             *self = Self::default();
@@ -132,7 +133,8 @@ mod tests {
             (Down, 1, 2, vec![Good], None),
             (Down, 1, 2, vec![Good, Bad, Good], None),
             (Down, 1, 2, vec![Bad, Good, Good], Some(Up)),
-            (Ejected, 1, 1, vec![Good], None),
+            (Ejected, 1, 1, vec![Good], Some(Up)),
+            (Ejected, 1, 2, vec![Good], None),
             (Ejected, 2, 1, vec![Bad, Bad], Some(Down)),
         ] {
             let mut row = Row::default();

@@ -45,7 +45,7 @@ impl Grant {
     #[must_use]
     pub fn covers(&self, service: &str) -> bool {
         let services = self.services.as_deref();
-        services.is_none_or(|services| scope::covers(services, service))
+        services.is_none_or(|services| scope::covers(services.iter().map(|p| &**p), service))
     }
 }
 

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::Caller;
 use super::issued::{Claim, Question};
 use crate::model::credential::Credential;
+use crate::model::networks::Networks;
 use crate::model::settings::{Auth, Effective};
 use crate::model::token::Token;
 use crate::model::tokens::TokenHash;
@@ -94,7 +95,7 @@ fn look(
 ) -> Seen {
     let mut refusal = Error::Unauthenticated(Lack::Nothing);
     let mut open = None;
-    let mut hidden = Hidden::default();
+    let mut hidden = doubled(headers);
     for (place, text) in presented(headers) {
         let verdict = match judge(exchange, settings, (name, asked), text, caller) {
             Ok(verdict) => verdict,
@@ -149,6 +150,21 @@ fn presented(headers: &HeaderMap) -> impl Iterator<Item = (Hidden, &[u8])> {
     let bearer = bearer.map(|text| (Hidden::AUTHORIZATION, text));
     let texts = key.into_iter().chain(bearer);
     texts.filter(|(_, text)| !text.is_empty())
+}
+
+/// The headers of several lines: as any of them may be one of ours, none is passed on.
+fn doubled(headers: &HeaderMap) -> Hidden {
+    let mut doubled = Hidden::default();
+    let places = [
+        (API_KEY, Hidden::API_KEY),
+        (AUTHORIZATION, Hidden::AUTHORIZATION),
+    ];
+    for (name, place) in places {
+        if headers.get_all(name).iter().nth(1).is_some() {
+            doubled.add(place);
+        }
+    }
+    doubled
 }
 
 /// RFC 6750 section 2.1; the scheme in any case, as RFC 9110 section 11.1 says.
@@ -219,10 +235,11 @@ fn judge_token(token: &Token, name: &str, caller: &Caller) -> Verdict {
     if !token.enabled || !is_in_time(token) {
         return Verdict::Spent;
     }
-    if !token.allow_ip.is_empty() && !token.allow_ip.contains(caller.address) {
+    let elsewhere = |from: &Networks| !from.contains(caller.address);
+    if token.allow_ip.as_deref().is_some_and(elsewhere) {
         return Verdict::Elsewhere("the credential may not be used from this address");
     }
-    if !scope::covers(&token.services, name) {
+    if !scope::covers(token.patterns(), name) {
         return Verdict::Elsewhere("the credential does not cover this service");
     }
     Verdict::Opens(Arc::clone(&token.credential))

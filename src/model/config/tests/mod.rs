@@ -5,6 +5,7 @@ mod last_good;
 mod random;
 mod routes;
 mod snapshot;
+mod tokens;
 mod vanish;
 mod weights;
 
@@ -65,7 +66,7 @@ impl Book {
             .iter()
             .map(|(key, hash)| (object(key), hashed(hash)))
             .collect();
-        let known: Vec<Object> = self.config.known().cloned().collect();
+        let known: Vec<Object> = self.config.known().collect();
         let gone = known
             .into_iter()
             .filter(|object| !found.contains_key(object));

@@ -1,18 +1,19 @@
 //! `check`: reads everything in Redis and prints a line per mistake, and per thing that is allowed
 //! but seldom meant.
 
+mod warnings;
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{Error, random, redis_options};
+use crate::cli::{Error, random, redis_options};
 use crate::control::alerter;
 use crate::model::config::{Config, Extent, Reading, Sight};
 use crate::model::decode::ConfigError;
 use crate::model::keys::{Keys, Object, Parsed};
 use crate::model::name::Name;
-use crate::model::table::Table;
 use crate::settings;
 use crate::store;
 
@@ -43,7 +44,7 @@ struct Mistake {
 /// Prints the mistakes and a summary; the exit code says whether there was any.
 pub(super) fn run(check: &settings::Check) -> Result<ExitCode, Error> {
     let options = redis_options(&check.redis, &format!("check-{}", std::process::id()));
-    let seen = super::runtime()?
+    let seen = crate::cli::runtime()?
         .block_on(read(&options))
         .map_err(|cause| Error::Redis {
             place: options.shown(),
@@ -53,7 +54,7 @@ pub(super) fn run(check: &settings::Check) -> Result<ExitCode, Error> {
         return try_alert(&options, seen.objects, id);
     }
     let report = judge(&options.keys, seen, random());
-    super::print(&if check.json {
+    crate::cli::print(&if check.json {
         let json = serde_json::to_string_pretty(&report).expect("texts and numbers are JSON");
         format!("{json}\n")
     } else {
@@ -95,7 +96,7 @@ fn try_alert(
     id: &str,
 ) -> Result<ExitCode, Error> {
     let Some(id) = Name::parse(id) else {
-        super::print("--alert wants the part of the key after alert:\n")?;
+        crate::cli::print("--alert wants the part of the key after alert:\n")?;
         return Ok(ExitCode::FAILURE);
     };
     let key = options.keys.object(&Object::Alert(id.clone()));
@@ -110,7 +111,7 @@ fn try_alert(
     let table = config.table();
     let Some(alert) = table.alerts.get(&id) else {
         let mistakes: String = config.errors().map(|it| Mistake::from(it).line()).collect();
-        super::print(&if mistakes.is_empty() {
+        crate::cli::print(&if mistakes.is_empty() {
             format!("{key}: there is no such alert\n")
         } else {
             mistakes
@@ -118,11 +119,11 @@ fn try_alert(
         return Ok(ExitCode::FAILURE);
     };
     let sent = alerter::try_out(&id, alert, &options.instance, settings::secret);
-    let (line, code) = match super::runtime()?.block_on(sent) {
+    let (line, code) = match crate::cli::runtime()?.block_on(sent) {
         Ok(answer) => (format!("took it: {answer}"), ExitCode::SUCCESS),
         Err(why) => (format!("did not take it: {why}"), ExitCode::FAILURE),
     };
-    super::print(&format!("{key}: the receiver {}\n", line.trim_end()))?;
+    crate::cli::print(&format!("{key}: the receiver {}\n", line.trim_end()))?;
     Ok(code)
 }
 
@@ -152,35 +153,12 @@ fn judge(keys: &Keys, found: Seen, seed: u64) -> Report {
         .chain(ambiguous.iter().map(|pair| Mistake::ambiguous(keys, pair)))
         .collect();
     mistakes.sort();
-    let open = found.public.first().and_then(|at| open(keys, &table, *at));
     Report {
         services: table.services.len(),
         routes: table.routes.routes.len(),
         mistakes,
-        warnings: open.into_iter().collect(),
+        warnings: warnings::find(keys, &table, found.public.first()),
     }
-}
-
-/// That services ask nobody who they are, where a gateway listens to more than its own machine.
-fn open(keys: &Keys, table: &Table, at: SocketAddr) -> Option<Mistake> {
-    const NAMED: usize = 5;
-    let mut names = table.open().map(|service| service.name.as_str());
-    let shown: Vec<&str> = names.by_ref().take(NAMED).collect();
-    let more = names.count();
-    let first = shown.first()?;
-    let list = shown.join(", ");
-    let list = match more {
-        0 => list,
-        more => format!("{list} and {more} more"),
-    };
-    Some(Mistake {
-        key: keys.object(&Object::Defaults),
-        field: Some("auth".to_owned()),
-        message: format!(
-            "anybody who reaches {at} may ask {list}; want token here, or in {} and its like",
-            keys.object(&Object::Service(Name::parse(first)?))
-        ),
-    })
 }
 
 impl From<&ConfigError> for Mistake {
@@ -286,6 +264,144 @@ mod tests {
             check_behind(&["0.0.0.0:9001"], &all),
             "2 services, 0 routes, 0 mistakes\n"
         );
+    }
+
+    /// The lines of warnings, without the prefix.
+    fn warnings(hashes: &[(&str, &[(&str, &str)])]) -> Vec<String> {
+        let text = check(hashes);
+        assert!(text.ends_with(" 0 mistakes\n"), "{text}");
+        let lines = text.lines();
+        lines
+            .filter_map(|line| line.strip_prefix("warning: smartlink:"))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn a_token_that_names_no_service_is_a_warning() {
+        let endpoints: &[(&str, &str)] = &[("http://127.0.0.1:1/", "base")];
+        let key = |digit: &str| format!("token:{}", digit.repeat(64));
+        let (a, b, c) = (key("a"), key("b"), key("c"));
+        let all: &[(&str, &[(&str, &str)])] = &[
+            ("endpoints:ner-en", endpoints),
+            (&a, &[("name", "joe"), ("services", "ner-*, ner-en, *")]),
+            (&b, &[("name", "ann"), ("services", "ner, ner-en")]),
+            (&c, &[("name", "eve"), ("services", "ocr-*, ner-en, tts")]),
+        ];
+        assert_eq!(
+            warnings(all),
+            [
+                "token:bbbbbbbb… services: no service is called ner; the token is of ann",
+                "token:cccccccc… services: no service is called ocr-* and 1 more like it; \
+                 the token is of eve",
+            ]
+        );
+        assert!(warnings(&all[1..]).is_empty(), "nothing is served yet");
+    }
+
+    #[test]
+    fn an_issuer_that_nobody_asks_is_a_warning() {
+        let issuer: &[(&str, &str)] = &[
+            ("issuer", "https://id.example.com/"),
+            ("audience", "smartlink"),
+            ("algorithms", "ES256"),
+            ("jwks_url", "https://id.example.com/keys"),
+        ];
+        let endpoints: &[(&str, &str)] = &[("http://127.0.0.1:1/", "base")];
+        let found = warnings(&[
+            ("endpoints:a", endpoints),
+            ("service:a", &[("auth", "token, jwt:used")]),
+            ("defaults", &[("auth", "jwt:common")]),
+            ("issuer:used", issuer),
+            ("issuer:common", issuer),
+            ("issuer:idle", issuer),
+        ]);
+        assert_eq!(
+            found,
+            ["issuer:idle: no auth names it; want jwt:idle in the auth of a service"]
+        );
+    }
+
+    #[test]
+    fn a_route_that_never_matches_is_a_warning() {
+        type Fields = &'static [(&'static str, &'static str)];
+        let cases: &[(Fields, Fields, bool)] = &[
+            (&[("priority", "1")], &[("path", "/a")], true),
+            (&[], &[("path", "/a")], false),
+            (
+                &[("path", "/a/"), ("priority", "1")],
+                &[("path", "/a/b/")],
+                true,
+            ),
+            (
+                &[("path", "/a/"), ("priority", "1")],
+                &[("path", "/a/b")],
+                true,
+            ),
+            (
+                &[("path", "/a/"), ("priority", "1")],
+                &[("path", "/a")],
+                false,
+            ),
+            (
+                &[("path", "/a/b"), ("priority", "1")],
+                &[("path", "/a/")],
+                false,
+            ),
+            (
+                &[("path", "/a/"), ("priority", "1"), ("methods", "GET, PUT")],
+                &[("path", "/a/"), ("methods", "GET")],
+                true,
+            ),
+            (
+                &[("path", "/a/"), ("priority", "1"), ("methods", "GET")],
+                &[("path", "/a/")],
+                false,
+            ),
+            (
+                &[("priority", "1"), ("header.x", "*")],
+                &[("path", "/a/"), ("header.x", "1"), ("query.q", "1")],
+                true,
+            ),
+            (
+                &[("priority", "1"), ("header.x", "1")],
+                &[("path", "/a/"), ("header.x", "*")],
+                false,
+            ),
+            (
+                &[("priority", "1"), ("query.q", "1")],
+                &[("path", "/a/"), ("query.q", "1")],
+                true,
+            ),
+            (
+                &[("priority", "1"), ("host", "*.example.com")],
+                &[("host", "a.example.com")],
+                true,
+            ),
+            (
+                &[("priority", "1"), ("host", "*.example.com")],
+                &[("host", "example.com")],
+                false,
+            ),
+            (
+                &[("priority", "1"), ("host", "*.example.com")],
+                &[("host", "*.a.example.com")],
+                true,
+            ),
+        ];
+        for (first, second, never) in cases {
+            let service: Fields = &[("service", "a")];
+            let (first, second) = ([service, *first].concat(), [service, *second].concat());
+            let found = warnings(&[
+                ("endpoints:a", &[("http://127.0.0.1:1/", "base")]),
+                ("route:first", &first),
+                ("route:second", &second),
+            ]);
+            let wanted =
+                "route:second: never matches: route first comes before it and takes all it would";
+            let wanted: &[&str] = if *never { &[wanted] } else { &[] };
+            assert_eq!(found, wanted, "{first:?} {second:?}");
+        }
     }
 
     #[test]
