@@ -376,17 +376,23 @@ fn run_control(
                 drop(started.send(Ok(admin)));
                 let (running, _) = watch::channel(());
                 let over = || over(running.subscribe());
-                let (one, other, third, fourth) = (over(), over(), over(), over());
+                let (one, other, third) = (over(), over(), over());
+                // The watcher closes the connection by which the publisher takes back what it wrote.
+                let (publishing, published) = watch::channel(());
+                let publish = async {
+                    publisher.run(one).await;
+                    drop(publishing);
+                };
                 let stop = async {
                     drop(stopped.await);
                     drop(running);
                 };
                 tokio::join!(
                     stop,
-                    watcher.run(one),
+                    publish,
+                    watcher.run(self::over(published)),
                     recorder.run(other),
-                    shipper.run(third),
-                    publisher.run(fourth)
+                    shipper.run(third)
                 );
             }
             Err(error) => drop(started.send(Err(error))),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Watcher, chain, now_ms, seed};
+use super::{BEAT, Watcher, chain, now_ms, seed};
 use crate::control::status::Watch;
 use crate::store::{Flags, Pulse};
 use crate::telemetry;
@@ -55,6 +55,8 @@ pub(super) struct State {
     /// The last order to forget that was seen; `None` before we looked.
     forget: Option<String>,
     started_ms: u64,
+    /// When the last life sign was given.
+    given: Option<Instant>,
     /// When it was last said that another gateway has our name.
     name_held: Option<Instant>,
     /// Since when fewer gateways are told of than are believed.
@@ -138,6 +140,7 @@ impl Watcher {
     /// Gives a life sign and draws the conclusions.
     pub(super) async fn beat(&mut self) {
         self.pulse.beat_wanted = false;
+        self.pulse.given = Some(Instant::now());
         if !self.store.is_connected() {
             return;
         }
@@ -153,6 +156,18 @@ impl Watcher {
             Err(error) => self.lost(&chain(&error)),
         }
         self.check_deaf();
+    }
+
+    /// Between two steps of a long reading: gives a life sign where one is due, and takes events in.
+    /// Without that our hash would expire meanwhile, which looks like a flush, and events be lost;
+    /// both mean that everything is read again, for ever.
+    pub(super) async fn breathe(&mut self) {
+        while let Some(event) = self.events.try_next() {
+            self.hear(event);
+        }
+        if self.pulse.given.is_some_and(|at| at.elapsed() >= BEAT) {
+            self.beat().await;
+        }
     }
 
     fn life_sign(&mut self) -> Vec<(&'static str, String)> {

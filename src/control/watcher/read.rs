@@ -84,6 +84,7 @@ impl Watcher {
                 for (key, raw) in chunk.iter().zip(loaded.raws) {
                     self.meet(key, raw, &mut met);
                 }
+                self.breathe().await;
             }
             keys = left;
             if scan.is_at_start() {
@@ -113,6 +114,7 @@ impl Watcher {
             for chunk in before.chunks(CHUNK) {
                 let loaded = self.store.load(chunk, None).await?;
                 found.extend(chunk.iter().cloned().zip(loaded.raws));
+                self.breathe().await;
             }
             let ring = self.next_ring();
             let loaded = self.store.load(last, ring).await?;
