@@ -20,6 +20,7 @@ use crate::control::issuers::Issuers;
 use crate::control::live::Live;
 use crate::control::lookout::{self, Lookout};
 use crate::control::outbox::Outbox;
+use crate::control::pilot::{self, Pilot};
 use crate::control::prober::{self, Board, Prober, Publisher};
 use crate::control::quotas::Leases;
 use crate::control::recorder::{self, Recorder};
@@ -62,6 +63,8 @@ pub struct Options {
     pub shadow: store::Options,
     /// How counts are told.
     pub recorder: recorder::Options,
+    /// Whether rollouts are walked here too.
+    pub pilot: bool,
     /// How often all known objects are read again, whatever was heard.
     pub reconcile: Duration,
     /// The snapshot file, where one is kept.
@@ -118,6 +121,7 @@ impl App {
             shadow: options.shadow,
             recorder: options.recorder,
             threads,
+            pilot: options.pilot,
             admin: options.admin,
             secrets: options.secrets,
             unwatched: lookout::PATIENCE,
@@ -189,6 +193,8 @@ pub struct ControlOptions {
     pub recorder: recorder::Options,
     /// How many threads of the data plane count.
     pub threads: usize,
+    /// Whether rollouts are walked here too.
+    pub pilot: bool,
     /// How it is watched.
     pub watcher: watcher::Options,
     /// The admin port, where there is one.
@@ -372,16 +378,21 @@ fn run_control(
     };
     runtime.block_on(async {
         match begin(options, shared, work).await {
-            Ok((watcher, recorder, shipper, publisher, admin)) => {
-                drop(started.send(Ok(admin)));
+            Ok(begun) => {
+                drop(started.send(Ok(begun.admin)));
                 let (running, _) = watch::channel(());
                 let over = || over(running.subscribe());
-                let (one, other, third) = (over(), over(), over());
+                let (one, other, third, fourth) = (over(), over(), over(), over());
                 // The watcher closes the connection by which the publisher takes back what it wrote.
                 let (publishing, published) = watch::channel(());
                 let publish = async {
-                    publisher.run(one).await;
+                    begun.publisher.run(one).await;
                     drop(publishing);
+                };
+                let walk = async {
+                    if let Some(pilot) = begun.pilot {
+                        pilot.run(fourth).await;
+                    }
                 };
                 let stop = async {
                     drop(stopped.await);
@@ -390,9 +401,10 @@ fn run_control(
                 tokio::join!(
                     stop,
                     publish,
-                    watcher.run(self::over(published)),
-                    recorder.run(other),
-                    shipper.run(third)
+                    begun.watcher.run(self::over(published)),
+                    begun.recorder.run(other),
+                    begun.shipper.run(third),
+                    walk
                 );
             }
             Err(error) => drop(started.send(Err(error))),
@@ -407,13 +419,19 @@ async fn over(mut running: watch::Receiver<()>) {
     while running.changed().await.is_ok() {}
 }
 
-/// Begins everything that runs on the control plane; watcher, recorder, shipper and publisher, which
-/// have something to do when it stops, are run by the caller.
-async fn begin(
-    options: ControlOptions,
-    shared: Shared,
-    work: Work,
-) -> Result<(Watcher, Recorder, Shipper, Publisher, Option<SocketAddr>), Error> {
+/// What has something to do when the control plane stops.
+struct Begun {
+    watcher: Watcher,
+    recorder: Recorder,
+    shipper: Shipper,
+    publisher: Publisher,
+    pilot: Option<Pilot>,
+    /// The bound address of the admin port, where there is one.
+    admin: Option<SocketAddr>,
+}
+
+/// Begins everything that runs on the control plane; what it hands back is run by the caller.
+async fn begin(options: ControlOptions, shared: Shared, work: Work) -> Result<Begun, Error> {
     let mut bound = None;
     let (reader, readers) = recorder::reader();
     if let Some(admin) = options.admin {
@@ -435,6 +453,14 @@ async fn begin(
         work.collector,
         readers,
     );
+    let pilot = pilot::Options {
+        config: options.store.clone(),
+        stats: options.stats.clone(),
+        shadow: options.shadow.clone(),
+        services: Vec::new(),
+        tick: pilot::TICK,
+    };
+    let pilot = options.pilot.then(|| Pilot::new(pilot)).transpose()?;
     let stream = Arc::new(ShadowStream::new(&options.shadow)?);
     let instance = options.watcher.instance.clone();
     let shipper = Shipper::new(stream, instance, work.copied, &shared);
@@ -459,5 +485,12 @@ async fn begin(
     tokio::spawn(live.run());
     tokio::spawn(lookout.run());
     tokio::task::spawn_local(alerter.run());
-    Ok((watcher, recorder, shipper, publisher, bound))
+    Ok(Begun {
+        watcher,
+        recorder,
+        shipper,
+        publisher,
+        pilot,
+        admin: bound,
+    })
 }

@@ -14,7 +14,7 @@ use std::process::Command;
 /// Which rooms of the library a room may name. `lib.rs` and `main.rs` are doors.
 const DIRECTIONS: &[(&str, &[&str])] = &[
     ("model", &[]),
-    ("policy", &["model"]),
+    ("policy", &["judge", "model"]),
     ("stats", &["model"]),
     ("shadow", &["model"]),
     ("judge", &["model"]),

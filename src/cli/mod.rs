@@ -5,6 +5,8 @@ mod demo;
 mod dev;
 mod forget_vanished;
 mod label;
+mod pilot;
+mod rollout;
 mod serve;
 mod shadow;
 mod signal;
@@ -97,6 +99,8 @@ fn run_verb(verb: Verb) -> Result<ExitCode, Error> {
         Verb::Top(top) => top::run(&top),
         Verb::Token(token) => token::run(&token),
         Verb::Shadow(shadow) => shadow::run(&shadow),
+        Verb::Pilot(pilot) => pilot::run(&pilot),
+        Verb::Rollout(rollout) => rollout::run(&rollout),
         Verb::Label(label) => label::run(&label),
         Verb::ForgetVanished(forget) => forget_vanished::run(&forget),
         Verb::Demo(demo) => demo::run(&demo),

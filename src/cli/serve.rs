@@ -28,7 +28,7 @@ pub(super) fn run(serve: &settings::Serve) -> Result<ExitCode, Error> {
 }
 
 /// This Redis, or another one.
-fn or_other(store: &store::Options, url: Option<&settings::Secret>) -> store::Options {
+pub(super) fn or_other(store: &store::Options, url: Option<&settings::Secret>) -> store::Options {
     let Some(url) = url else {
         return store.clone();
     };
@@ -81,6 +81,7 @@ pub(super) fn options(serve: &settings::Serve) -> app::Options {
                 keep: serve.stats_keep.as_secs(),
             },
         },
+        pilot: serve.pilot,
         reconcile: serve.reconcile,
         snapshot: serve.snapshot.as_option().cloned(),
         secrets: settings::secret,

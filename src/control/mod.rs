@@ -8,6 +8,7 @@ pub mod issuers;
 pub mod live;
 pub mod lookout;
 pub mod outbox;
+pub mod pilot;
 pub mod prober;
 pub mod quotas;
 pub mod recorder;

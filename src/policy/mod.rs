@@ -13,6 +13,7 @@ pub mod jwt;
 pub mod key;
 pub mod quotas;
 pub mod retry;
+pub mod rollout;
 pub mod route;
 pub mod scan;
 pub mod scope;

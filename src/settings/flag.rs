@@ -153,6 +153,13 @@ pub(super) fn candidate(text: &str) -> Result<VersionName, String> {
     shadow::candidate(text.trim()).map_err(|wanted| want(&wanted))
 }
 
+/// A field of a hash and its value.
+pub(super) fn field(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(field, _)| !field.is_empty());
+    let (field, value) = parts.ok_or("want FIELD=VALUE")?;
+    Ok((field.trim().to_owned(), value.trim().to_owned()))
+}
+
 pub(super) fn start(text: &str) -> Result<Begin, String> {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     match text {

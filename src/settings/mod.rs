@@ -12,6 +12,7 @@ mod clients;
 mod demo;
 mod flag;
 mod log;
+mod pilot;
 mod shadow;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use self::clients::{Clients, ProxyProtocol};
 pub use self::demo::{Demo, Dev};
 pub use self::log::{AccessLog, Log, Otlp};
+pub use self::pilot::{
+    Pilot, Rollout, RolloutAction, RolloutHistory, RolloutOf, RolloutStatus, StartRollout,
+};
 pub use self::shadow::Shadow;
 pub use self::token::{CreateToken, ListTokens, RevokeToken, Token, TokenAction};
 pub use self::worker::{Begin, Export, Label, Place, Report, ShadowVerb, Worker};
@@ -66,6 +70,10 @@ pub enum Verb {
     Token(Token),
     /// Compare candidates with base on recorded requests; report and export what came of it
     Shadow(Box<Worker>),
+    /// Walk rollouts step by step, and take back a candidate that is proven bad
+    Pilot(Box<Pilot>),
+    /// Start, hold, end and explain the rollout of a service
+    Rollout(Rollout),
     /// Judge pairs of answers without knowing whose they are
     Label(Label),
     /// Drop what vanished from Redis without being deleted by name, and is still served
@@ -153,6 +161,9 @@ pub struct Serve {
         reason = "the type says it, and a comment would be shown by --help"
     )]
     pub clients: Clients,
+    /// Walk rollouts too, as smartlink pilot does
+    #[arg(long, env = "SMARTLINK_PILOT", value_parser = clap::builder::FalseyValueParser::new())]
+    pub pilot: bool,
     /// How long requests in flight may take to finish after SIGTERM or SIGINT
     #[arg(long, env = "SMARTLINK_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = flag::duration)]
     pub drain_timeout: Duration,
@@ -201,6 +212,7 @@ impl Serve {
             stats_redis: None,
             shadow: Shadow::OFF,
             clients: Clients::USUAL,
+            pilot: false,
             // Nobody waits for the demo's requests.
             drain_timeout: Duration::from_secs(2),
             access_log: AccessLog::OFF,
@@ -224,12 +236,16 @@ impl Serve {
     /// The name of this gateway: as asked, or `<hostname>-<pid>-<4 random hex>`, new at each call.
     #[must_use]
     pub fn instance(&self) -> String {
-        self.instance.clone().unwrap_or_else(|| {
-            // The standard library seeds each `RandomState` from the system's random source.
-            let random = RandomState::new().build_hasher().finish() & 0xffff;
-            format!("{}-{}-{random:04x}", hostname(), std::process::id())
-        })
+        self.instance.clone().unwrap_or_else(unique_name)
     }
+}
+
+/// A name for this process, `<hostname>-<pid>-<4 random hex>`, new at each call.
+#[must_use]
+pub fn unique_name() -> String {
+    // The standard library seeds each `RandomState` from the system's random source.
+    let random = RandomState::new().build_hasher().finish() & 0xffff;
+    format!("{}-{}-{random:04x}", hostname(), std::process::id())
 }
 
 /// The machine's name, as far as it fits into a name of ours.
@@ -396,6 +412,8 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Refusal> {
                 Some(ShadowVerb::Export(export)) => &mut export.place.redis,
             })?;
         }
+        Verb::Pilot(pilot) => add_credentials(&mut pilot.redis)?,
+        Verb::Rollout(rollout) => add_credentials(rollout.action.redis())?,
         Verb::Label(label) => add_credentials(&mut label.place.redis)?,
         Verb::ForgetVanished(forget) => add_credentials(&mut forget.redis)?,
         Verb::Dev(_) | Verb::Demo(_) => {}

@@ -52,6 +52,11 @@ impl Fine {
         self.errors += more.errors;
     }
 
+    /// The buckets that were hit, and how often.
+    pub fn buckets(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.latency.iter().map(|(bucket, count)| (*bucket, *count))
+    }
+
     /// How many requests there were.
     #[must_use]
     pub fn requests(&self) -> u64 {

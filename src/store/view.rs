@@ -18,6 +18,7 @@ use super::scan::decode as decode_scan;
 use super::{COMMAND_TIMEOUT, Error, Options, Reason, Scan, new_client};
 use crate::model::decode::Fields;
 use crate::model::keys::Keys;
+use crate::model::name::{ServiceName, VersionName};
 
 /// A way to Redis that reads only. It connects again by itself.
 #[derive(Debug)]
@@ -131,6 +132,62 @@ impl View {
         let (cursor, keys) = decode_scan(answer).ok_or(Error::Answer(STEP))?;
         scan.cursor = cursor;
         Ok(keys)
+    }
+
+    /// The hashes of the gateways that live.
+    pub async fn gateways(&self) -> Result<Vec<Fields>, Error> {
+        let range = CustomCommand::new_static("ZRANGE", None::<u16>, false);
+        let fleet = self.keys.internal("fleet");
+        let args = vec![fleet, "0".to_owned(), "-1".to_owned()];
+        let keys: FredResult<Vec<String>> = self.here()?.custom(range, args).await;
+        let keys = match keys.map_err(Error::step("look for gateways")) {
+            Err(error) if error.is_refused() => return Ok(Vec::new()),
+            keys => keys?,
+        };
+        let mut hashes = self.hashes(&keys).await?;
+        // Who is gone for good may still stand in the list.
+        hashes.retain(|fields| !fields.is_empty());
+        Ok(hashes)
+    }
+
+    /// For how long nothing was heard of any worker that compares a candidate, in milliseconds;
+    /// `None` where there never was one.
+    pub async fn worker_idle_ms(
+        &self,
+        service: &ServiceName,
+        candidate: &VersionName,
+    ) -> Result<Option<u64>, Error> {
+        let info = CustomCommand::new_static("XINFO", None::<u16>, false);
+        let args = vec![
+            "CONSUMERS".to_owned(),
+            self.keys.shadow_stream(service),
+            super::comparisons::group(candidate),
+        ];
+        let consumers: FredResult<Value> = self.here()?.custom(info, args).await;
+        let consumers = match consumers.map_err(Error::step("look for workers")) {
+            // There is no stream, or no group.
+            Err(error) if error.is_refused() => return Ok(None),
+            consumers => consumers?,
+        };
+        let facts = consumers.into_array().into_iter();
+        let idle = facts.filter_map(|facts| {
+            let facts = super::comparisons::pairs_of(facts);
+            facts.iter().find(|(name, _)| name == "idle")?.1.as_u64()
+        });
+        Ok(idle.min())
+    }
+
+    /// The newest entries of a stream, the newest first.
+    pub async fn entries(&self, key: &str, most: u64) -> Result<Vec<Fields>, Error> {
+        type Entries = Vec<(String, HashMap<String, String>)>;
+        let read: FredResult<Entries> = self
+            .here()?
+            .xrevrange_values(key, "+", "-", Some(most))
+            .await;
+        let entries = read.map_err(Error::step("read a stream"))?.into_iter();
+        Ok(entries
+            .map(|(_, fields)| Fields::from_iter(fields))
+            .collect())
     }
 
     /// The services of which the gateways wrote a health; none where an access list forbids to ask.

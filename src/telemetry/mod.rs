@@ -83,6 +83,16 @@ pub fn open_services(count: usize, first: &str) {
     );
 }
 
+/// A rollout goes on, holds or ends.
+pub fn rollout(service: &str, state: &str, share: &str, why: &str) {
+    info!(service, state, share, why, "rollout");
+}
+
+/// The pilot cannot read or write; nothing is moved.
+pub fn pilot_blind(why: &str) {
+    warn!(why, "pilot cannot reach Redis: weights stay as they are");
+}
+
 /// A new table is in force.
 pub fn config_applied(revision: u64, changed: &[String]) {
     /// A first load names thousands; a change by hand a few.

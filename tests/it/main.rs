@@ -33,6 +33,8 @@ mod lookout;
 mod measures;
 mod metrics;
 mod million_tokens;
+mod pilot_many;
+mod pilot_walk;
 mod proxy_protocol;
 mod queueing;
 mod rate_limits;

@@ -219,7 +219,8 @@ pub fn config_vanished(scene: Scene<'_>, errors: &[(String, String)]) -> Vec<Sig
 #[must_use]
 pub fn news(scene: Scene<'_>, kind: Kind, happened: &[Happened]) -> Vec<Sighting> {
     let mut seen: BTreeMap<&str, Seen> = BTreeMap::new();
-    for event in happened.iter().filter(|it| it.kind == kind.as_str()) {
+    let of_kind = happened.iter().filter(|it| it.kind == kind.as_str());
+    for event in of_kind.filter(|it| kind != Kind::Rollout || !is_on_its_way(&it.why)) {
         let at = seen.entry(&event.service).or_default();
         at.bad = true;
         *at.happened.entry(event.gateway.clone()).or_default() += 1;
@@ -243,6 +244,13 @@ pub fn news(scene: Scene<'_>, kind: Kind, happened: &[Happened]) -> Vec<Sighting
     let seen = seen.into_iter();
     seen.flat_map(|(service, seen)| covering(&scene.table.alerts, kind, service, "", &seen))
         .collect()
+}
+
+/// Whether an event of a rollout says only that it goes on; the word before the colon is its state.
+fn is_on_its_way(why: &str) -> bool {
+    let on_its_way = ["waiting", "shadow", "running", "proof", "finish", "bake"];
+    let state = why.split_once(':').map(|(state, _)| state);
+    state.is_some_and(|state| on_its_way.contains(&state))
 }
 
 /// Redis, which is at `place`, is of no use to this gateway, because of `why`.

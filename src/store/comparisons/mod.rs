@@ -122,11 +122,6 @@ impl Comparisons {
         }
     }
 
-    /// The group in which a candidate's records are read.
-    fn group(candidate: &VersionName) -> String {
-        format!("candidate:{candidate}")
-    }
-
     fn stream_and_results(&self, service: &ServiceName, candidate: &VersionName) -> Vec<String> {
         vec![
             self.keys.shadow_stream(service),
@@ -163,7 +158,7 @@ impl Comparisons {
             Start::After(id) => id,
         };
         let keys = self.stream_and_results(service, candidate);
-        let args = [&Self::group(candidate), start, &LOOKED_AT.to_string()].map(bytes);
+        let args = [&group(candidate), start, &LOOKED_AT.to_string()].map(bytes);
         let answer = self
             .run(STEP, &self.scripts.open, keys, args.into())
             .await?;
@@ -182,7 +177,7 @@ impl Comparisons {
     ) -> Result<Vec<Taken>, Error> {
         const STEP: &str = "read shadow records";
         let keys = self.stream_and_results(service, candidate);
-        let args = [&Self::group(candidate), &self.consumer, &*most.to_string()].map(bytes);
+        let args = [&group(candidate), &self.consumer, &*most.to_string()].map(bytes);
         let answer = self
             .run(STEP, &self.scripts.read, keys, args.into())
             .await?;
@@ -215,7 +210,7 @@ impl Comparisons {
         const STEP: &str = "claim shadow records";
         let keys = self.stream_and_results(service, candidate);
         let (idle, most) = (idle_ms.to_string(), most.to_string());
-        let group = Self::group(candidate);
+        let group = group(candidate);
         let args = [&*group, &self.consumer, &idle, &most, cursor].map(bytes);
         let answer = self
             .run(STEP, &self.scripts.claim, keys, args.into())
@@ -236,7 +231,7 @@ impl Comparisons {
         let claim = CustomCommand::new_static("XCLAIM", None::<u16>, false);
         let mut args = vec![
             self.keys.shadow_stream(service),
-            Self::group(candidate),
+            group(candidate),
             self.consumer.clone(),
             "0".to_owned(),
         ];
@@ -264,7 +259,7 @@ impl Comparisons {
             self.keys.labels_open(service),
             self.keys.label(service, name),
         ]);
-        let args = finding.args(&Self::group(candidate), candidate, entry);
+        let args = finding.args(&group(candidate), candidate, entry);
         let answer = self.run(STEP, &self.scripts.commit, keys, args).await?;
         answer
             .as_u64()
@@ -335,7 +330,7 @@ impl Comparisons {
             Err(error) if error.is_refused() => return Ok((None, 0)),
             Err(error) => return Err(error),
         };
-        let wanted = Self::group(candidate);
+        let wanted = group(candidate);
         let facts = groups.into_array().into_iter().map(pairs_of);
         let found = facts
             .filter(|facts| {
@@ -389,7 +384,7 @@ impl Comparisons {
     /// Takes our consumer out of the group; only where none of its records is pending.
     pub async fn leave(&self, service: &ServiceName, candidate: &VersionName) -> Result<(), Error> {
         let stream = self.keys.shadow_stream(service);
-        let group = Self::group(candidate);
+        let group = group(candidate);
         let gone: Result<Value, _> = (self.here()?)
             .xgroup_delconsumer(stream, group, self.consumer.as_str())
             .await;
@@ -408,12 +403,17 @@ impl Drop for Comparisons {
     }
 }
 
+/// The group in which a candidate's records are read.
+pub(super) fn group(candidate: &VersionName) -> String {
+    format!("candidate:{candidate}")
+}
+
 fn bytes(text: &str) -> Vec<u8> {
     text.as_bytes().to_vec()
 }
 
 /// The facts of one line of `XINFO`: field and value.
-fn pairs_of(facts: Value) -> Vec<(String, Value)> {
+pub(super) fn pairs_of(facts: Value) -> Vec<(String, Value)> {
     let facts = match facts {
         Value::Map(map) => {
             let pairs = map.inner().into_iter();

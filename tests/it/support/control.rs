@@ -45,6 +45,7 @@ pub fn options_at(url: &str, prefix: &str) -> ControlOptions {
         store,
         recorder: recorder(),
         threads: 1,
+        pilot: false,
         watcher: watcher::Options {
             reconcile: secs(5),
             instance: "here".to_owned(),

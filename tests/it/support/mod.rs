@@ -8,6 +8,7 @@ pub mod faulty;
 pub mod gateway;
 pub mod load;
 pub mod pane;
+pub mod pilot;
 pub mod port;
 pub mod process;
 pub mod receiver;

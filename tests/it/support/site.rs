@@ -57,6 +57,7 @@ pub fn options(redis: &Redis) -> app::Options {
         shadow: store.clone(),
         store,
         recorder: super::control::recorder(),
+        pilot: false,
         reconcile: secs(5),
         snapshot: None,
         secrets: super::control::secrets,

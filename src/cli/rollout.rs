@@ -1,0 +1,209 @@
+//! `rollout`: typed help with `smartlink:rollout:<svc>`, and what the pilot makes of it.
+
+use std::process::ExitCode;
+
+use super::{Error, redis_options, runtime};
+use crate::model::decode::Fields;
+use crate::model::keys::Object;
+use crate::model::name::ServiceName;
+use crate::model::rollout;
+use crate::policy::rollout::{Memory, State, audit, shares};
+use crate::settings::{self, RolloutAction, RolloutHistory, RolloutOf, RolloutStatus};
+use crate::store::{self, Rollouts, View};
+
+/// Does what is asked about rollouts.
+pub(super) fn run(rollout: &settings::Rollout) -> Result<ExitCode, Error> {
+    match &rollout.action {
+        RolloutAction::Start(start) => self::start(&start.of, &start.fields),
+        RolloutAction::Pause(of) => order(of, "paused"),
+        RolloutAction::Abort(of) => order(of, "aborted"),
+        RolloutAction::Resume(of) => start(of, &[]),
+        RolloutAction::Status(status) => self::status(status),
+        RolloutAction::Explain(history) => self::history(history, audit::sentence),
+        RolloutAction::History(history) => self::history(history, line),
+    }
+}
+
+/// Where Redis is, and what to say where it is not.
+fn place(of: &RolloutOf) -> (store::Options, impl Fn(store::Error) -> Error + use<>) {
+    let options = redis_options(&of.redis, &format!("rollout-{}", std::process::id()));
+    let shown = options.shown();
+    let failed = move |cause| Error::Redis {
+        place: shown.clone(),
+        cause,
+    };
+    (options, failed)
+}
+
+/// What stands in Redis: the rollout's hash, the pilot's, the weights.
+async fn read(view: &View, service: &ServiceName) -> Result<[Fields; 3], store::Error> {
+    view.wait().await?;
+    let keys = view.keys();
+    let names = [
+        keys.object(&Object::Rollout(service.clone())),
+        keys.pilot(service),
+        keys.object(&Object::Weights(service.clone())),
+    ];
+    let mut hashes = view.hashes(&names).await?.into_iter();
+    Ok(std::array::from_fn(|_| hashes.next().unwrap_or_default()))
+}
+
+/// Writes fields, and lets the pilot go on: `state running`, or no `state` at all where that stands
+/// there already, which means the same and is another word to the pilot.
+fn start(of: &RolloutOf, fields: &[(String, String)]) -> Result<ExitCode, Error> {
+    let (options, failed) = place(of);
+    let service = &of.service;
+    let key = options.keys.object(&Object::Rollout(service.clone()));
+    let done = runtime()?.block_on(async {
+        let view = View::connect(&options)?;
+        let [mut stands, _, _] = read(&view, service).await?;
+        let is_running = stands.get("state").is_some_and(|state| state == "running");
+        let is_there = !stands.is_empty();
+        stands.extend(fields.iter().cloned());
+        let mut written = fields.to_vec();
+        if !stands.contains_key("candidate") {
+            written.push(("candidate".to_owned(), "candidate".to_owned()));
+        }
+        let (_, mistakes) = rollout::decode(&key, &stands);
+        if !mistakes.is_empty() {
+            return Ok(Err(mistakes));
+        }
+        let rollouts = Rollouts::connect(&options)?;
+        rollouts.wait().await?;
+        let says = fields.iter().any(|(field, _)| field == "state");
+        if !is_running && !says && is_there {
+            written.push(("state".to_owned(), "running".to_owned()));
+        }
+        if !written.is_empty() {
+            rollouts.order(service, written).await?;
+        }
+        if is_running && !says {
+            rollouts.let_go(service).await?;
+        }
+        Ok(Ok(()))
+    });
+    match done.map_err(failed)? {
+        Ok(()) => {
+            super::print(&format!("{service}: running\n"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(mistakes) => {
+            for mistake in mistakes {
+                eprintln!("smartlink: {mistake}");
+            }
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Writes what a person wants.
+fn order(of: &RolloutOf, state: &str) -> Result<ExitCode, Error> {
+    let (options, failed) = place(of);
+    let service = &of.service;
+    let is_there = runtime()?.block_on(async {
+        let view = View::connect(&options)?;
+        let [stands, _, _] = read(&view, service).await?;
+        if stands.is_empty() {
+            return Ok(false);
+        }
+        let rollouts = Rollouts::connect(&options)?;
+        rollouts.wait().await?;
+        let fields = vec![("state".to_owned(), state.to_owned())];
+        rollouts.order(service, fields).await.map(|()| true)
+    });
+    if !is_there.map_err(failed)? {
+        return Ok(no_rollout(service));
+    }
+    super::print(&format!("{service}: {state}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn no_rollout(service: &ServiceName) -> ExitCode {
+    eprintln!("smartlink: {service} has no rollout: smartlink rollout start {service}");
+    ExitCode::FAILURE
+}
+
+fn status(status: &RolloutStatus) -> Result<ExitCode, Error> {
+    let (options, failed) = place(&status.of);
+    let service = &status.of.service;
+    let read = runtime()?.block_on(async {
+        let view = View::connect(&options)?;
+        read(&view, service).await
+    });
+    let [rollout, pilot, weights] = read.map_err(failed)?;
+    if rollout.is_empty() {
+        return Ok(no_rollout(service));
+    }
+    super::print(&if status.json {
+        let json = serde_json::json!({
+            "service": service.as_str(), "rollout": rollout, "pilot": pilot, "weights": weights,
+        });
+        format!("{json:#}\n")
+    } else {
+        picture(service, &pilot, &weights)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How far it is, in a few lines.
+fn picture(service: &ServiceName, pilot: &Fields, weights: &Fields) -> String {
+    let Some(memory) = Memory::from_fields(pilot) else {
+        return format!("{service}: no pilot has seen it yet: smartlink pilot\n");
+    };
+    let text = |name: &str| pilot.get(name).map(String::as_str).unwrap_or_default();
+    let candidate = text("candidate");
+    let weights: Vec<String> = (weights.iter())
+        .map(|(version, weight)| format!("{version}={weight}"))
+        .collect();
+    let weights = if weights.is_empty() {
+        "none, everything goes to base".to_owned()
+    } else {
+        weights.join(",")
+    };
+    format!(
+        "{service}: {candidate} is {} at {}\n  why       {}\n  since     {}\n  weights   {weights}\n  \
+         evidence  {}\n  led by    {}\n",
+        memory.state.name(),
+        shares::percent(memory.share),
+        memory.reason,
+        text("decided_at"),
+        text("evidence"),
+        text("leader"),
+    )
+}
+
+/// One line of an audit entry.
+fn line(entry: &Fields) -> Option<String> {
+    let text = |name: &str| entry.get(name).map(String::as_str);
+    let at = crate::policy::rollout::memory::moment(text("at_ms")?.parse().ok()?);
+    let state = State::parse(text("to")?)?;
+    let (share, why) = (text("share")?, text("why")?);
+    Some(format!("{at}  {:11}  {share:>5}  {why}", state.name()))
+}
+
+fn history(
+    history: &RolloutHistory,
+    print: impl Fn(&Fields) -> Option<String>,
+) -> Result<ExitCode, Error> {
+    let (options, failed) = place(&history.of);
+    let read = runtime()?.block_on(async {
+        let view = View::connect(&options)?;
+        view.wait().await?;
+        let key = view.keys().audit(&history.of.service);
+        view.entries(&key, history.last).await
+    });
+    let mut entries = read.map_err(failed)?;
+    entries.reverse();
+    let lines: Vec<String> = if history.json {
+        let json = |entry| serde_json::to_string(entry).expect("texts are JSON");
+        entries.iter().map(json).collect()
+    } else {
+        entries.iter().filter_map(print).collect()
+    };
+    if lines.is_empty() {
+        eprintln!("smartlink: nothing was decided yet");
+        return Ok(ExitCode::FAILURE);
+    }
+    super::print(&format!("{}\n", lines.join("\n")))?;
+    Ok(ExitCode::SUCCESS)
+}
