@@ -165,8 +165,8 @@ fn another_pilot_goes_on_where_one_was_killed() {
                 .kill();
             pilots.push(Pilot::start(&redis));
         }
-        good.count(4, 0);
-        bad.count(4, u64::from(turn > 50 && turn % 8 == 0));
+        good.count(20, 0);
+        bad.count(20, u64::from(turn > 50 && turn % 8 == 0));
         std::thread::sleep(Duration::from_millis(20));
         None
     });

@@ -175,7 +175,7 @@ fn a_candidate_that_fails_copies_never_gets_a_weight() {
     for (rollout, service) in rollouts.iter().zip(&services) {
         rollout.await_state("shadow");
         redis.run(&format!(
-            "HSET smartlink:shadow-results:{service}:candidate both_ok 196 candidate_bad_only 8"
+            "HSET smartlink:shadow-results:{service}:candidate both_ok 196 candidate_bad_only 30"
         ));
     }
     for rollout in &rollouts {

@@ -115,11 +115,8 @@ impl Pilot {
                 () = &mut stop => break,
                 _ = turns.tick() => {}
             }
-            // What is half written does not exist: a script is one.
-            tokio::select! {
-                () = &mut stop => break,
-                () = self.turn() => {}
-            }
+            // Every wait in it is bounded, and the first that is in vain ends it.
+            self.turn().await;
         }
         for (service, seat) in &self.seats {
             if seat.leads.is_some() {
@@ -133,24 +130,31 @@ impl Pilot {
     /// One look at each rollout that is due.
     async fn turn(&mut self) {
         let done = self.look().await;
-        self.complain(done);
+        let mut is_here = self.complain(done);
         let mut seats = std::mem::take(&mut self.seats);
         for (service, seat) in &mut seats {
-            let done = self.visit(service, seat).await;
-            self.complain(done);
+            if is_here {
+                let done = self.visit(service, seat).await;
+                is_here = self.complain(done);
+            }
         }
         self.seats = seats;
     }
 
-    fn complain(&mut self, done: Result<(), Error>) {
-        match done {
-            Ok(()) => self.lost = false,
-            Err(error) if !self.lost => {
-                self.lost = true;
-                telemetry::pilot_blind(&chain(&error));
-            }
-            Err(_) => {}
+    /// Says that Redis cannot be reached, once; whether it can.
+    fn complain(&mut self, done: Result<(), Error>) -> bool {
+        let Err(error) = done else {
+            self.lost = false;
+            return true;
+        };
+        if !std::mem::replace(&mut self.lost, true) {
+            telemetry::pilot_blind(&chain(&error));
         }
+        // What one rollout is refused may be right for the next.
+        !matches!(
+            error,
+            Error::Away | Error::Unreachable(_) | Error::Step { refused: false, .. }
+        )
     }
 
     /// Looks for services with a rollout.
