@@ -300,18 +300,6 @@ impl Keys {
         format!("{}label:{service}:{pair}", self.prefix)
     }
 
-    /// What the pilot of a rollout remembers and says.
-    #[must_use]
-    pub fn pilot(&self, service: &Name) -> String {
-        format!("{}pilot:{service}", self.prefix)
-    }
-
-    /// The judge's counters of a candidate under live traffic.
-    #[must_use]
-    pub fn trial(&self, service: &Name, candidate: &Name) -> String {
-        format!("{}trial:{service}:{candidate}", self.prefix)
-    }
-
     /// The stream of what a rollout decided, with its evidence.
     #[must_use]
     pub fn audit(&self, service: &Name) -> String {

@@ -112,10 +112,6 @@ impl Rollouts {
         }
     }
 
-    fn lease(&self, service: &ServiceName) -> String {
-        self.keys.internal(&format!("pilot:{service}"))
-    }
-
     /// Takes or keeps the lease of a rollout for `PILOT_LEASE`; whether it is ours.
     pub async fn lead(&self, service: &ServiceName, token: &str) -> Result<bool, Error> {
         self.hold(service, token, PILOT_LEASE).await
@@ -135,7 +131,7 @@ impl Rollouts {
         const STEP: &str = "lead a rollout";
         let args = vec![token.to_owned(), life.as_millis().to_string()];
         let answer: Value = (self.lead)
-            .evalsha_with_reload(self.here()?, vec![self.lease(service)], args)
+            .evalsha_with_reload(self.here()?, vec![self.keys.pilot_lease(service)], args)
             .await
             .map_err(Error::step(STEP))?;
         let answer = answer.as_u64().ok_or(Error::Answer(STEP))?;
@@ -146,7 +142,7 @@ impl Rollouts {
     pub async fn write(&self, service: &ServiceName, decided: &Move) -> Result<Moved, Error> {
         const STEP: &str = "write a decision about a rollout";
         let keys = vec![
-            self.lease(service),
+            self.keys.pilot_lease(service),
             self.keys.pilot(service),
             self.keys.object(&Object::Rollout(service.clone())),
             self.keys.object(&Object::Weights(service.clone())),

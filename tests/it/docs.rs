@@ -143,6 +143,7 @@ impl Stage {
         stage.run(&[
             "serve", "--listen", &public, "--admin", &admin, "--redis", &url,
         ]);
+        stage.run(&["pilot", "--redis", &url]);
         stage.write_shim();
         eventually("the gateway is ready", || {
             let ready =

@@ -221,6 +221,23 @@ fn at_the_end_the_candidate_becomes_base() {
 }
 
 #[test]
+fn a_pilot_confined_as_the_manual_says_walks() {
+    let redis = Redis::start();
+    let manual = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/redis-acl.md");
+    let manual = std::fs::read_to_string(manual).expect("the manual");
+    let user = manual
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("ACL SETUSER pilot"));
+    redis.run(user.expect("a pilot"));
+    let rollout = Rollout::begin(&redis, "ner", &format!("{QUICK} on_finish promote"));
+    let url = redis.url().replace("redis://", "redis://pilot:secret@");
+    let _pilot = Pilot::start_at(&url);
+    count_until(&rollout, "done", 200, 0);
+    assert_eq!(rollout.weights(), BTreeMap::new());
+}
+
+#[test]
 fn a_guard_takes_back_what_a_program_gives() {
     let redis = Redis::start();
     let rollout = Rollout::begin(&redis, "ner", "mode guard");

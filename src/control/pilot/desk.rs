@@ -271,9 +271,7 @@ impl Desk {
     /// Bounds of slowness, as `base` is now.
     async fn bounds(&self, service: &ServiceName, facts: &Facts) -> Result<Option<Slow>, Error> {
         let (keys, now) = (self.stats().keys(), facts.now_ms / 1000);
-        let Some(base) = Name::parse("base") else {
-            return Ok(None);
-        };
+        let base = Name::base();
         let seconds = now.saturating_sub(FINE)..=now;
         let names: Vec<String> = seconds.map(|at| keys.hist(service, &base, at)).collect();
         let fine = Base::fine(&self.stats().hashes(&names).await?);

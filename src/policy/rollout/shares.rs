@@ -9,11 +9,6 @@ use crate::model::weights::{WEIGHT_MAX, Weights};
 /// What `base` and the candidate together have, once a rollout wrote the weights.
 pub const WHOLE: u32 = 1000;
 
-/// The name of the stable version.
-pub(super) fn base() -> VersionName {
-    Name::parse("base").expect("base is a name")
-}
-
 fn weight(weights: &Weights, version: &str) -> u32 {
     weights.get(version).copied().unwrap_or_default()
 }
@@ -49,7 +44,7 @@ pub fn with_share(weights: &Weights, candidate: &VersionName, share: u16) -> Wei
     let mut with: Weights = (weights.iter())
         .map(|(version, weight)| (version.clone(), scaled(*weight)))
         .collect();
-    with.insert(base(), WHOLE - share);
+    with.insert(Name::base(), WHOLE - share);
     with.insert(candidate.clone(), share);
     with
 }

@@ -12,15 +12,13 @@ pub struct Pilot(Child);
 impl Pilot {
     /// A pilot of all rollouts that looks often.
     pub fn start(redis: &Redis) -> Self {
-        Self::start_with(redis, &[])
+        Self::start_at(&redis.url())
     }
 
-    /// The same with other flags.
-    pub fn start_with(redis: &Redis, args: &[&str]) -> Self {
+    /// The same, as a user whom the URL names.
+    pub fn start_at(url: &str) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_smartlink"))
-            .args(["pilot", "--tick", "20ms", "--log", "error", "--redis"])
-            .arg(redis.url())
-            .args(args)
+            .args(["pilot", "--tick", "20ms", "--log", "error", "--redis", url])
             .stdin(Stdio::null())
             .spawn();
         Self(child.expect("it starts"))
