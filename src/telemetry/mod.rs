@@ -90,7 +90,10 @@ pub fn rollout(service: &str, state: &str, share: &str, why: &str) {
 
 /// The pilot cannot read or write; nothing is moved.
 pub fn pilot_blind(why: &str) {
-    warn!(why, "pilot cannot reach Redis: weights stay as they are");
+    warn!(
+        why,
+        "the pilot cannot read or write: weights stay as they are"
+    );
 }
 
 /// A new table is in force.

@@ -129,32 +129,20 @@ impl Pilot {
 
     /// One look at each rollout that is due.
     async fn turn(&mut self) {
-        let done = self.look().await;
-        let mut is_here = self.complain(done);
+        let mut failed = self.look().await.err();
         let mut seats = std::mem::take(&mut self.seats);
         for (service, seat) in &mut seats {
-            if is_here {
+            // What one rollout is refused may be right for the next.
+            if failed.as_ref().is_none_or(|error| !is_away(error)) {
                 let done = self.visit(service, seat).await;
-                is_here = self.complain(done);
+                failed = done.err().or(failed);
             }
         }
         self.seats = seats;
-    }
-
-    /// Says that Redis cannot be reached, once; whether it can.
-    fn complain(&mut self, done: Result<(), Error>) -> bool {
-        let Err(error) = done else {
-            self.lost = false;
-            return true;
-        };
-        if !std::mem::replace(&mut self.lost, true) {
+        let was_lost = std::mem::replace(&mut self.lost, failed.is_some());
+        if let Some(error) = failed.filter(|_| !was_lost) {
             telemetry::pilot_blind(&chain(&error));
         }
-        // What one rollout is refused may be right for the next.
-        !matches!(
-            error,
-            Error::Away | Error::Unreachable(_) | Error::Step { refused: false, .. }
-        )
     }
 
     /// Looks for services with a rollout.
@@ -309,4 +297,12 @@ impl Pilot {
         seat.told = Some((Instant::now(), line));
         Ok(())
     }
+}
+
+/// Whether Redis cannot be reached at all.
+fn is_away(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Away | Error::Unreachable(_) | Error::Step { refused: false, .. }
+    )
 }
