@@ -92,12 +92,12 @@ impl Tokens {
 
     /// All tokens in the order of their hashes.
     pub fn iter(&self) -> impl Iterator<Item = (&TokenHash, &Arc<Token>)> {
-        self.from_shard(0)
+        self.beginning_at(0)
     }
 
     /// Those behind this hash, in the order of their hashes.
     pub fn after(&self, hash: TokenHash) -> impl Iterator<Item = (&TokenHash, &Arc<Token>)> {
-        let tokens = self.from_shard(shard_of(&hash));
+        let tokens = self.beginning_at(shard_of(&hash));
         tokens.skip_while(move |(other, _)| **other <= hash)
     }
 
@@ -124,7 +124,7 @@ impl Tokens {
         shards.get(at % WIDTH).map(Arc::as_ref)
     }
 
-    fn from_shard(&self, first: usize) -> impl Iterator<Item = (&TokenHash, &Arc<Token>)> {
+    fn beginning_at(&self, first: usize) -> impl Iterator<Item = (&TokenHash, &Arc<Token>)> {
         let shards = (first..Self::SHARDS).map_while(|at| self.shard(at));
         shards.flatten().map(|(hash, token)| (hash, token))
     }

@@ -281,8 +281,7 @@ impl Work {
                 State::Ejected if !is_checked(&seat.service.settings) => {
                     self.turn(&seat, State::Up, "its time is over");
                 }
-                State::Ejected => self.probe(id, &seat, now),
-                State::Down => self.probe(id, &seat, now),
+                State::Ejected | State::Down => self.probe(id, &seat, now),
                 State::Up => {
                     let proven = seat
                         .endpoint

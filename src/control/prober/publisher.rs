@@ -75,13 +75,13 @@ impl Publisher {
     /// Writes until `stop`, then takes back all that we hold: nobody is to believe it any more.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
-        let mut step = interval(STEP);
-        step.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut turn = interval(STEP);
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = &mut stop => break,
                 () = self.board.marked() => sleep(GATHER).await,
-                _ = step.tick() => self.next_step().await,
+                _ = turn.tick() => self.next_step().await,
             }
             self.waiting.append(&mut self.board.take_marked());
             self.write_waiting().await;
