@@ -8,10 +8,10 @@ use super::support::redis::Redis;
 
 fn called(redis: &Redis, instance: &str) -> ControlOptions {
     let mut options = options(redis);
-    options.watcher.instance = instance.to_owned();
-    options.store.instance = instance.to_owned();
-    options.stats.instance = instance.to_owned();
-    options.shadow.instance = instance.to_owned();
+    instance.clone_into(&mut options.watcher.instance);
+    instance.clone_into(&mut options.store.instance);
+    instance.clone_into(&mut options.stats.instance);
+    instance.clone_into(&mut options.shadow.instance);
     options
 }
 
@@ -27,7 +27,8 @@ fn gateways(redis: &Redis, name: &str) -> Vec<String> {
     let hash = redis.hash(&format!("smartlink:health:{name}"));
     let entries = hash.values().flat_map(|json| {
         let entry: serde_json::Value = serde_json::from_str(json).expect("JSON");
-        let gateways = entry["gateways"].as_object().expect("gateways").clone();
+        let gateways = entry.get("gateways").and_then(|it| it.as_object().cloned());
+        let gateways = gateways.expect("gateways");
         gateways.into_iter().map(|(name, _)| name)
     });
     let mut gateways: Vec<String> = entries.collect();
