@@ -91,7 +91,7 @@ def reply(file):
     line = file.readline().rstrip()
     kind, rest = line[:1], line[1:]
     if kind == b"-":
-        raise SystemExit(f"redis: {rest.decode()}")
+        raise OSError(f"redis: {rest.decode()}")
     if kind == b":":
         return int(rest)
     if kind == b"+":
