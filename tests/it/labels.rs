@@ -127,13 +127,13 @@ fn every_pair_is_judged_once_by_as_many_as_are_wanted() {
     assert_eq!(report["labels"]["done"], PAIRS, "{report}");
     let of = |name: &str| report["labels"][name].as_u64().unwrap_or(0);
     assert_eq!(of("win") + of("loss") + of("tie"), PAIRS);
-    // Four who always press left agree as chance would have it, or less: sides are their own.
-    let agreement = report["agreement"].as_array().unwrap();
-    assert_eq!(agreement.len(), 6, "{report}");
+    // Who always press left agree as often as chance would have it: each has sides of their own.
+    let agreement = report["agreement"].as_array().unwrap().iter();
+    let many = agreement.filter(|it| it["pairs"].as_u64().unwrap() >= 30);
+    let kappas: Vec<f64> = many.map(|it| it["kappa"].as_f64().unwrap()).collect();
     assert!(
-        agreement
-            .iter()
-            .all(|it| it["kappa"].as_f64().unwrap() < 0.5)
+        !kappas.is_empty() && kappas.iter().all(|it| it.abs() < 0.7),
+        "{kappas:?}"
     );
     let said = run(&redis, &["label", SERVICE, "--agreement"]);
     assert!(said.contains(" judged, "), "{said}");
