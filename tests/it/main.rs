@@ -34,6 +34,7 @@ mod measures;
 mod metrics;
 mod million_tokens;
 mod pilot_many;
+mod pilot_traffic;
 mod pilot_walk;
 mod proxy_protocol;
 mod queueing;
