@@ -4,16 +4,18 @@
 -- KEYS[1] the gateway's hash
 -- KEYS[2] the sorted set of gateways, each by its last life sign
 -- KEYS[3] the token by which an operator says that what vanished may be forgotten
+-- KEYS[4] the moment for which somebody waits: what stood then is to be in force
 -- ARGV[1] life of the hash in milliseconds
 -- ARGV[2] and on: fields and values
 -- Returns 1 if the hash was there, else 0; Redis's clock in milliseconds; how many
 --         gateways gave a life sign within that life; the token, or nil; started_ms of whoever
---         wrote the hash before, or nil
+--         wrote the hash before, or nil; the moment, or nil
 -- Called by store::Store::beat
 
 local gateway = KEYS[1]
 local fleet = KEYS[2]
 local forget = KEYS[3]
+local awaited = KEYS[4]
 local life_ms = ARGV[1]
 
 local was_there = redis.call('EXISTS', gateway)
@@ -32,4 +34,5 @@ redis.call('ZADD', fleet, now_ms, gateway)
 redis.call('ZREMRANGEBYSCORE', fleet, '-inf', '(' .. string.format('%d', now_ms - life_ms))
 redis.call('PEXPIRE', fleet, life_ms)
 
-return { was_there, now_ms, redis.call('ZCARD', fleet), redis.call('GET', forget), started_ms }
+return { was_there, now_ms, redis.call('ZCARD', fleet), redis.call('GET', forget), started_ms,
+  redis.call('GET', awaited) }

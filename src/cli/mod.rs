@@ -1,17 +1,24 @@
 //! One verb a file; here, how each ends: exit code 0, 1 for a failure, 2 for bad flags.
 
+mod backup;
 mod check;
 mod demo;
 mod dev;
+mod explain;
 mod forget_vanished;
+mod history;
 mod label;
 mod pilot;
 mod rollout;
+mod route;
 mod serve;
 mod shadow;
+mod shift;
 mod signal;
 mod token;
 mod top;
+mod wait;
+mod write;
 
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -48,6 +55,12 @@ enum Error {
     NoTerminal,
     #[error("the system has no random numbers: {0}")]
     Random(String),
+    #[error("cannot read {path}")]
+    Read {
+        path: String,
+        #[source]
+        cause: io::Error,
+    },
     #[error("cannot write to {path}")]
     Write {
         path: String,
@@ -97,6 +110,15 @@ fn run_verb(verb: Verb) -> Result<ExitCode, Error> {
         Verb::Check(check) => check::run(&check),
         Verb::Dev(dev) => dev::run(&dev),
         Verb::Top(top) => top::run(&top),
+        Verb::Shift(shift) => shift::run(&shift),
+        Verb::Explain(verb) => explain::run(&verb),
+        Verb::Undo(verb) => history::undo(&verb),
+        Verb::History(verb) => history::history(&verb),
+        Verb::Wait(verb) => wait::run(&verb),
+        Verb::Route(verb) => route::run(&verb),
+        Verb::Export(verb) => backup::export(&verb),
+        Verb::Import(verb) => backup::import(&verb),
+        Verb::Diff(verb) => backup::diff(&verb),
         Verb::Token(token) => token::run(&token),
         Verb::Shadow(shadow) => shadow::run(&shadow),
         Verb::Pilot(pilot) => pilot::run(&pilot),

@@ -10,12 +10,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::write::{failed, with_store};
 use super::{Error, redis_options};
 use crate::model::decode::{Fields, Raw};
 use crate::model::keys::{Object, Parsed};
 use crate::model::token;
 use crate::settings::{self, CreateToken, ListTokens, RevokeToken, TokenAction};
-use crate::store::{self, Store};
+use crate::store;
 
 /// What tokens begin with, so that scanners for lost secrets know them.
 const PREFIX: &str = "sl_";
@@ -193,25 +194,6 @@ fn row(key: String, hash: &str, fields: &Fields) -> Row {
         enabled,
         key,
         hash: hash.to_owned(),
-    }
-}
-
-fn with_store<T>(
-    options: &store::Options,
-    work: impl AsyncFnOnce(&Store) -> Result<T, store::Error>,
-) -> Result<T, Error> {
-    let done = super::runtime()?.block_on(async {
-        let (store, mut events) = Store::connect(options)?;
-        store.wait(&mut events).await?;
-        work(&store).await
-    });
-    done.map_err(|cause| failed(options, cause))
-}
-
-fn failed(options: &store::Options, cause: store::Error) -> Error {
-    Error::Redis {
-        place: options.shown(),
-        cause,
     }
 }
 

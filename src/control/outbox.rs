@@ -7,10 +7,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::store::{News, Note, Store};
+use crate::store::{Error, News, Note, Store};
 
 /// Events kept while Redis is away; older ones are dropped first.
 const NOTES_HELD: usize = 1000;
+/// Reports for the history kept while Redis is away, likewise.
+const REPORTS_HELD: usize = 1000;
 /// Between two tries while Redis is away.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -60,21 +62,36 @@ impl Outbox {
         if news.is_empty() {
             return true;
         }
-        match store.publish(news.clone()).await {
-            Ok(()) => true,
-            Err(error) if error.is_refused() => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "news refused");
-                true
-            }
-            Err(_) => {
-                // What came in meanwhile is newer and goes on top.
-                self.with(|waiting| {
-                    let newer = std::mem::replace(waiting, news);
-                    merge(waiting, newer);
-                });
-                false
+        if let Err(error) = store.publish(news.clone()).await
+            && !told_off(&error)
+        {
+            return self.put_back(news);
+        }
+        let mut left = News::default();
+        for report in news.reports {
+            // Those behind one that was not taken keep their order.
+            if !left.reports.is_empty() {
+                left.reports.push(report);
+            } else if let Err(error) = store.record(&report).await
+                && !told_off(&error)
+            {
+                left.reports.push(report);
             }
         }
+        self.put_back(left)
+    }
+
+    /// Keeps what is left to try again; whether nothing is.
+    fn put_back(&self, left: News) -> bool {
+        let done = left.is_empty();
+        if !done {
+            // What came in meanwhile is newer and goes on top.
+            self.with(|waiting| {
+                let newer = std::mem::replace(waiting, left);
+                merge(waiting, newer);
+            });
+        }
+        done
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut News) -> T) -> T {
@@ -84,6 +101,14 @@ impl Outbox {
             .lock()
             .unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Whether Redis said no: trying again changes nothing.
+fn told_off(error: &Error) -> bool {
+    if error.is_refused() {
+        tracing::debug!(error = error as &dyn std::error::Error, "news refused");
+    }
+    error.is_refused()
 }
 
 /// Puts newer news on top: the last word about a place counts.
@@ -99,6 +124,9 @@ fn merge(news: &mut News, newer: News) {
     news.notes.extend(newer.notes);
     let over = news.notes.len().saturating_sub(NOTES_HELD);
     news.notes.drain(..over);
+    news.reports.extend(newer.reports);
+    let over = news.reports.len().saturating_sub(REPORTS_HELD);
+    news.reports.drain(..over);
 }
 
 #[cfg(test)]

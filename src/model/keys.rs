@@ -206,6 +206,32 @@ impl Keys {
         format!("{}events", self.prefix)
     }
 
+    /// The stream of changes of the configuration.
+    #[must_use]
+    pub fn history(&self) -> String {
+        format!("{}history", self.prefix)
+    }
+
+    /// What of an object the history was last told.
+    #[must_use]
+    pub fn recorded(&self, object: &Object) -> String {
+        let key = self.object(object);
+        let rest = key.strip_prefix(&*self.prefix).unwrap_or(&key);
+        self.internal(&format!("recorded:{rest}"))
+    }
+
+    /// The gateways, each by its last life sign: the members are the keys of their hashes.
+    #[must_use]
+    pub fn fleet(&self) -> String {
+        self.internal("fleet")
+    }
+
+    /// The moment for which somebody waits: what stood then is to be in force.
+    #[must_use]
+    pub fn awaited(&self) -> String {
+        self.internal("awaited")
+    }
+
     /// The stream of a service's shadow records.
     #[must_use]
     pub fn shadow_stream(&self, service: &Name) -> String {

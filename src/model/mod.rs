@@ -3,6 +3,7 @@
 //! Invariant: values in, values out; no clock, no socket, no task, no random source.
 
 pub mod alert;
+pub mod change;
 pub mod comparison;
 pub mod config;
 pub mod copies;

@@ -6,6 +6,7 @@ pub mod alert;
 pub mod balance;
 pub mod cells;
 pub mod client;
+pub mod credential;
 pub mod forwarded;
 pub mod gcra;
 pub mod health;

@@ -29,12 +29,12 @@ use crate::access::Rule;
 use crate::policy::scan::{self, ScanError, Scanner};
 
 /// Up to this a body is read whole before anything is sent.
-const WHOLE_MAX: u64 = 64 * 1024;
+pub(super) const WHOLE_MAX: u64 = 64 * 1024;
 
 /// Whether the target is the named entry, with or without the closing slash.
-pub(super) fn is_named(exchange: &Exchange, parts: &Parts) -> bool {
+pub(super) fn is_named(entry: &str, parts: &Parts) -> bool {
     let path = parts.uri.path();
-    path.strip_suffix('/').unwrap_or(path) == &*exchange.worker.options.entry && path.len() > 1
+    path.strip_suffix('/').unwrap_or(path) == entry && path.len() > 1
 }
 
 /// Serves a POST to the named entry.
@@ -128,10 +128,22 @@ async fn read(
     if declared.is_some_and(|length| length <= WHOLE_MAX) && incoming.is_end_stream() {
         // Most bodies: small, and here in one piece.
         let whole = first.unwrap_or_default();
-        let name = scan::name_of(&whole).map_err(refuse)?.into();
+        let name = name_in(&whole, WHOLE_MAX)?;
         return Ok((name, Body::Whole(whole), Vec::new()));
     }
     Box::pin(read_on(exchange, incoming, first)).await
+}
+
+/// The name in a body that is here whole, however long it is. Where there is none, more than `bound`
+/// would not have been read.
+pub(super) fn name_in(body: &[u8], bound: u64) -> Result<Box<str>, Error> {
+    match scan::name_of(body) {
+        Ok(name) => Ok(name.into()),
+        Err(ScanError::MissingName) if body.len() as u64 > bound => {
+            Err(Error::BodyTooLarge("max_body", bound))
+        }
+        Err(error) => Err(refuse(error)),
+    }
 }
 
 async fn read_on(

@@ -191,6 +191,12 @@ impl Error {
         self.outside().code
     }
 
+    /// What the client is told: status, code, message.
+    pub(super) fn told(&self) -> (u16, &'static str, String) {
+        let Outside { status, code, msg } = self.outside();
+        (status.as_u16(), code, msg)
+    }
+
     /// Tells the log, for those who look closely.
     pub(super) fn tell(&self, service: &str, request_id: &str) {
         let Outside { code, msg, .. } = self.outside();

@@ -92,7 +92,7 @@ pub(super) async fn handle(
         host,
     };
     notes::begin(&exchange, &parts);
-    let named = entry::is_named(&exchange, &parts);
+    let named = entry::is_named(&exchange.worker.options.entry, &parts);
     let outcome = match check_head(&mut exchange, &parts) {
         Ok(()) if named && parts.method == Method::POST => {
             entry::serve(&exchange, &parts, body, origin).await
@@ -168,13 +168,22 @@ impl Drop for Handling {
 
 /// What can be said about a head without knowing where it leads.
 fn check_head(exchange: &mut Exchange, parts: &Parts) -> Result<(), Error> {
+    if let Some(host) = check_target(parts)? {
+        exchange.host = Some(host);
+    }
+    if exchange.worker.past_grace() {
+        return Err(Error::Draining);
+    }
+    Ok(())
+}
+
+/// Whether the target is one; the host that it names, which wins over the header.
+pub(super) fn check_target(parts: &Parts) -> Result<Option<HeaderValue>, Error> {
     if parts.method == Method::CONNECT {
         return Err(Error::BadRequest("CONNECT is not served"));
     }
-    if let Some(authority) = parts.uri.authority() {
-        // RFC 9112 section 3.2.2: the target wins over the header.
-        exchange.host = Some(authority_header(authority)?);
-    }
+    // RFC 9112 section 3.2.2: the target wins over the header.
+    let host = parts.uri.authority().map(authority_header).transpose()?;
     if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
         return Err(Error::BadRequest("the target's scheme is not http"));
     }
@@ -184,10 +193,7 @@ fn check_head(exchange: &mut Exchange, parts: &Parts) -> Result<(), Error> {
     if !path.starts_with('/') && !everything {
         return Err(Error::BadRequest("the target is not a path"));
     }
-    if exchange.worker.past_grace() {
-        return Err(Error::Draining);
-    }
-    Ok(())
+    Ok(host)
 }
 
 fn authority_header(authority: &Authority) -> Result<HeaderValue, Error> {

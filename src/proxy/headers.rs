@@ -10,6 +10,7 @@ use super::notes;
 use super::state::State;
 use super::upstream::Asking;
 use super::worker::Worker;
+use crate::model::credential::Credential;
 use crate::model::settings::Effective;
 use crate::trace::Context;
 
@@ -166,6 +167,14 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         }
     }
     named
+}
+
+/// The version that the caller wishes for, where that caller may choose.
+pub(super) fn wish<'h>(headers: &'h HeaderMap, caller: Option<&Credential>) -> Option<&'h str> {
+    if !caller?.may_choose {
+        return None;
+    }
+    first(headers, &VERSION)?.to_str().ok()
 }
 
 /// The first line of that name. Requests have few headers: a look at each is quicker than a hash.

@@ -8,6 +8,7 @@ mod connection;
 mod cors;
 mod entry;
 mod error;
+pub mod explain;
 mod forward;
 mod forwarded;
 mod framing;

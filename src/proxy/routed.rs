@@ -17,6 +17,7 @@ use super::keys::Keys;
 use crate::access::Rule;
 use crate::model::name::VersionName;
 use crate::model::settings::Cors;
+use crate::model::table::Table;
 use crate::policy::route::{self, Match, RequestFacts};
 
 /// Serves a request by its route.
@@ -30,19 +31,16 @@ pub(super) async fn serve(
         return Err(Error::Starting.into());
     }
     let preflight = cors::is_preflight(parts);
-    // A preflight belongs to the route of the request that it announces.
     let announced = preflight.then(|| announced(parts)).flatten();
-    let mut found = None;
-    if let Some(method) = &announced {
-        found = find(exchange, parts, method)?;
-    }
-    if found.is_none() {
-        found = find(exchange, parts, &parts.method)?;
-    }
     let Match {
         route,
         upstream_path,
-    } = found.ok_or(Error::NoRoute)?;
+    } = find(
+        &exchange.table,
+        exchange.host.as_ref(),
+        parts,
+        announced.as_ref(),
+    )?;
     let rule = || Some(Rule::Route(route.id.as_str().into()));
     (exchange.state.record).note(|line| line.rule = rule());
     let name = route.service.as_str();
@@ -75,12 +73,29 @@ pub(super) async fn serve(
     Ok(response)
 }
 
-fn find<'e>(
-    exchange: &'e Exchange,
+/// The route that takes a request. A preflight belongs to the route of the request that it
+/// announces, where one takes that.
+pub(super) fn find<'e>(
+    table: &'e Table,
+    host: Option<&'e HeaderValue>,
+    parts: &'e Parts,
+    announced: Option<&'e Method>,
+) -> Result<Match<'e>, Error> {
+    if let Some(method) = announced
+        && let Some(found) = find_for(table, host, parts, method)?
+    {
+        return Ok(found);
+    }
+    find_for(table, host, parts, &parts.method)?.ok_or(Error::NoRoute)
+}
+
+fn find_for<'e>(
+    table: &'e Table,
+    host: Option<&'e HeaderValue>,
     parts: &'e Parts,
     method: &'e Method,
 ) -> Result<Option<Match<'e>>, Error> {
-    let host = exchange.host.as_ref().and_then(|host| host.to_str().ok());
+    let host = host.and_then(|host| host.to_str().ok());
     let facts = RequestFacts {
         method,
         host: host.unwrap_or(""),
@@ -88,11 +103,11 @@ fn find<'e>(
         query: parts.uri.query(),
         headers: &parts.headers,
     };
-    route::find(&exchange.table.routes, &facts).map_err(|_malformed| Error::BadTarget)
+    route::find(&table.routes, &facts).map_err(|_malformed| Error::BadTarget)
 }
 
 /// The method of the request that a preflight announces.
-fn announced(parts: &Parts) -> Option<Method> {
+pub(super) fn announced(parts: &Parts) -> Option<Method> {
     let method = parts.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
     Method::from_bytes(method.as_bytes()).ok()
 }

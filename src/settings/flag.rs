@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::worker::{Begin, RateOrOff};
-use super::{OrOff, Secret};
+use super::{OrOff, Secret, Standing};
 use crate::model::endpoint::Target;
 use crate::model::name::{Name, VersionName};
 use crate::model::{shadow, value};
@@ -147,6 +147,24 @@ pub(super) fn sort(text: &str) -> Result<Sort, String> {
 
 pub(super) fn name(text: &str) -> Result<Name, String> {
     value::name(text).map_err(|wanted| want(&wanted))
+}
+
+/// A field and its text, as an argument gives them.
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+    let (field, value) = text
+        .split_once('=')
+        .filter(|(field, _)| !field.is_empty())
+        .ok_or("want a name, = and what it is to be, such as base=90")?;
+    Ok((field.to_owned(), value.to_owned()))
+}
+
+/// Such pairs with commas between, or the word none.
+pub(super) fn standing(text: &str) -> Result<Standing, String> {
+    if text == "none" {
+        return Ok(Standing(Vec::new()));
+    }
+    let pairs = text.split(',').map(|part| pair(part.trim()));
+    pairs.collect::<Result<_, _>>().map(Standing)
 }
 
 pub(super) fn candidate(text: &str) -> Result<VersionName, String> {

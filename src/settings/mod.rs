@@ -11,12 +11,14 @@
 mod clients;
 mod demo;
 mod flag;
+mod hand;
 mod log;
 mod pilot;
 mod shadow;
 #[cfg(test)]
 mod tests;
 mod token;
+mod top;
 mod worker;
 
 use std::ffi::OsString;
@@ -31,15 +33,19 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::clients::{Clients, ProxyProtocol};
 pub use self::demo::{Demo, Dev};
+pub use self::hand::{
+    Backup, DeleteRoute, Diff, Explain, FileForm, History, Import, ListRoutes, RouteAction,
+    RouteVerb, SetRoute, Shift, Standing, Undo, Wait,
+};
 pub use self::log::{AccessLog, Log, Otlp};
 pub use self::pilot::{
     Pilot, Rollout, RolloutAction, RolloutHistory, RolloutOf, RolloutStatus, StartRollout,
 };
 pub use self::shadow::Shadow;
 pub use self::token::{CreateToken, ListTokens, RevokeToken, Token, TokenAction};
+pub use self::top::Top;
 pub use self::worker::{Begin, Export, Label, Place, Report, ShadowVerb, Worker};
 use crate::telemetry;
-use crate::top::trouble::Sort;
 
 /// What the command line asks for.
 #[derive(Debug, Parser)]
@@ -66,6 +72,24 @@ pub enum Verb {
     Dev(Dev),
     /// Watch services, versions, endpoints and gateways live, the worst first
     Top(Box<Top>),
+    /// Divide the requests of a service between its versions: shift ner base=90 candidate=10
+    Shift(Box<Shift>),
+    /// Say what a gateway would do with a request, and why
+    Explain(Box<Explain>),
+    /// Take back the last change of the configuration
+    Undo(Box<Undo>),
+    /// Print the last changes of the configuration
+    History(Box<History>),
+    /// Wait until every gateway serves what stands in Redis
+    Wait(Box<Wait>),
+    /// List, write and delete routes
+    Route(RouteVerb),
+    /// Print the whole configuration as one file
+    Export(Box<Backup>),
+    /// Write a whole configuration from a file, all of it or nothing
+    Import(Box<Import>),
+    /// Print how a file differs from what stands in Redis; exit 1 where it does
+    Diff(Box<Diff>),
     /// Make, list and revoke tokens that open services
     Token(Token),
     /// Compare candidates with base on recorded requests; report and export what came of it
@@ -248,6 +272,18 @@ pub fn unique_name() -> String {
     format!("{}-{}-{random:04x}", hostname(), std::process::id())
 }
 
+/// Who runs this, for the history: user and machine.
+#[must_use]
+pub fn who() -> String {
+    const LONGEST: usize = 64;
+    let user = ["USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| variable(name).ok().flatten());
+    let user = user.unwrap_or_else(|| "somebody".to_owned());
+    let plain = user.chars().filter(|c| !c.is_control()).take(LONGEST);
+    format!("{}@{}", plain.collect::<String>(), hostname())
+}
+
 /// The machine's name, as far as it fits into a name of ours.
 fn hostname() -> String {
     let from_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
@@ -284,38 +320,6 @@ pub struct Check {
     /// is taken from the environment of this command
     #[arg(long, value_name = "ID", conflicts_with = "json")]
     pub alert: Option<String>,
-}
-
-/// Flags of `top`.
-#[derive(Debug, Args)]
-pub struct Top {
-    #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "the type says it, and a comment would be shown by --help"
-    )]
-    pub redis: Redis,
-    /// Another Redis for counts, as given to the gateways [default: that of --redis]
-    #[arg(long, env = "SMARTLINK_STATS_REDIS", hide_env_values = true, value_name = "URL", value_parser = flag::redis_url)]
-    pub stats_redis: Option<Secret>,
-    /// How often everything on the screen is read again
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = flag::duration)]
-    pub interval: Duration,
-    /// What comes first: worst, rate, errors, p99, inflight or name
-    #[arg(long, value_name = "ORDER", default_value = "worst", value_parser = flag::sort)]
-    pub sort: Sort,
-    /// Only services with this in their name or state
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub filter: String,
-    /// Print one picture as plain text and end
-    #[arg(long)]
-    pub once: bool,
-    /// Print one picture as a JSON object and end
-    #[arg(long)]
-    pub json: bool,
-    /// No colours; also where the variable NO_COLOR is set
-    #[arg(long)]
-    pub no_color: bool,
 }
 
 /// Flags of `forget-vanished`.
@@ -403,6 +407,15 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Refusal> {
             top.no_color |= variable("NO_COLOR")?.is_some();
         }
         Verb::Token(token) => add_credentials(token.action.redis())?,
+        Verb::Shift(verb) => add_credentials(&mut verb.redis)?,
+        Verb::Explain(verb) => add_credentials(&mut verb.redis)?,
+        Verb::Undo(verb) => add_credentials(&mut verb.redis)?,
+        Verb::History(verb) => add_credentials(&mut verb.redis)?,
+        Verb::Wait(verb) => add_credentials(&mut verb.redis)?,
+        Verb::Route(verb) => add_credentials(verb.action.redis())?,
+        Verb::Export(verb) => add_credentials(&mut verb.redis)?,
+        Verb::Import(verb) => add_credentials(&mut verb.redis)?,
+        Verb::Diff(verb) => add_credentials(&mut verb.redis)?,
         Verb::Shadow(shadow) => {
             check_admin(&shadow.admin, shadow.admin_token_file.as_deref())?;
             shadow.scorer_key = secret("SMARTLINK_SCORER_KEY").map(Secret);

@@ -6,6 +6,7 @@
 //! Invariant: nothing here waits longer than its time-out.
 
 mod alerts;
+mod changes;
 mod comparisons;
 mod health;
 mod hearing;
@@ -35,6 +36,7 @@ use fred::types::config::{
 use fred::types::scripts::Script;
 
 pub use alerts::{EVENTS_AT_ONCE, LEASE as ALERTS_LEASE, LeadOrder, Led, StreamEntry};
+pub use changes::{Changed, HISTORY_MAX, HistoryEntry, Report, Wish};
 pub use comparisons::{
     Claimed, Comparisons, Finding, Letter, Mark, Offer, Offered, Pick, Saved, Start, Taken,
     Verdicts,
@@ -81,6 +83,9 @@ pub enum Error {
         /// Why it failed.
         source: Reason,
     },
+    /// More fields than one script call takes.
+    #[error("{0} fields at once are too many: {1} at most")]
+    TooMuch(usize, usize),
     /// A script answered something else than its header says.
     #[error("unexpected answer when trying to {0}")]
     Answer(&'static str),
@@ -197,6 +202,9 @@ struct Scripts {
     merge_health: Script,
     lead_alerts: Script,
     lease_quota: Script,
+    change_objects: Script,
+    record_changes: Script,
+    await_all: Script,
 }
 
 impl std::fmt::Debug for Store {
@@ -230,6 +238,9 @@ impl Store {
                 merge_health: Script::from_lua(include_str!("../../lua/merge_health.lua")),
                 lead_alerts: Script::from_lua(include_str!("../../lua/lead_alerts.lua")),
                 lease_quota: Script::from_lua(include_str!("../../lua/lease_quota.lua")),
+                change_objects: Script::from_lua(include_str!("../../lua/change_objects.lua")),
+                record_changes: Script::from_lua(include_str!("../../lua/record_changes.lua")),
+                await_all: Script::from_lua(include_str!("../../lua/await_all.lua")),
             }),
         };
         let events = hearing::listen(&store, hearing);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fred::interfaces::HashesInterface;
 use fred::types::Value;
 
-use super::{Error, Store};
+use super::{Error, Report, Store};
 
 /// The most events kept.
 const EVENTS_MAX: u32 = 10_000;
@@ -22,12 +22,19 @@ pub struct News {
     pub mended: BTreeSet<String>,
     /// Events, oldest first.
     pub notes: Vec<Note>,
+    /// What the history is to be told, oldest first.
+    pub reports: Vec<Report>,
 }
 
 impl News {
     /// Whether there is nothing to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {
+        self.is_published() && self.reports.is_empty()
+    }
+
+    /// Whether nothing but reports is left to tell.
+    fn is_published(&self) -> bool {
         self.errors.is_empty() && self.mended.is_empty() && self.notes.is_empty()
     }
 
@@ -50,9 +57,12 @@ impl News {
 }
 
 impl Store {
-    /// Writes the news in one go.
+    /// Writes the news but its reports in one go.
     pub async fn publish(&self, news: News) -> Result<(), Error> {
         const STEP: &str = "publish config errors and events";
+        if news.is_published() {
+            return Ok(());
+        }
         let client = self.here()?;
         let keys = vec![self.keys.errors(), self.keys.events()];
         let answer: Value = self

@@ -22,6 +22,8 @@ pub struct Pulse {
     pub forget: Option<String>,
     /// `started_ms` of whoever wrote our hash last, before this life sign; none where it was gone.
     pub writer_started_ms: Option<String>,
+    /// The moment of Redis's clock for which somebody waits, where anybody does.
+    pub wish_ms: Option<u64>,
 }
 
 /// What became of the wish to be notified.
@@ -46,8 +48,9 @@ impl Store {
     pub async fn beat(&self, fields: &[(&str, String)]) -> Result<Pulse, Error> {
         const STEP: &str = "give a life sign";
         let client = self.here()?;
-        let fleet = self.keys.internal("fleet");
+        let fleet = self.keys.fleet();
         let forget = self.keys.internal("forget-vanished");
+        let keys = vec![self.gateway.to_string(), fleet, forget, self.keys.awaited()];
         let mut args = vec![LIFE_MS.to_string()];
         for (field, value) in fields {
             args.push((*field).to_owned());
@@ -56,7 +59,7 @@ impl Store {
         let answer: Value = self
             .scripts
             .beat
-            .evalsha_with_reload(client, vec![self.gateway.to_string(), fleet, forget], args)
+            .evalsha_with_reload(client, keys, args)
             .await
             .map_err(Error::step(STEP))?;
         decode(answer).ok_or(Error::Answer(STEP))
@@ -165,13 +168,14 @@ fn decode(answer: Value) -> Option<Pulse> {
     let Value::Array(parts) = answer else {
         return None;
     };
-    let [was_there, now_ms, fleet, forget, writer] = <[Value; 5]>::try_from(parts).ok()?;
+    let [was_there, now_ms, fleet, forget, writer, wish_ms] = <[Value; 6]>::try_from(parts).ok()?;
     Some(Pulse {
         was_there: was_there.as_u64()? == 1,
         now_ms: now_ms.as_string()?.parse().ok()?,
         fleet: u32::try_from(fleet.as_u64()?).ok()?,
         forget: forget.as_string(),
         writer_started_ms: writer.as_string(),
+        wish_ms: wish_ms.as_string().and_then(|text| text.parse().ok()),
     })
 }
 

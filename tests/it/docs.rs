@@ -214,9 +214,14 @@ impl Stage {
     #[track_caller]
     fn play(&self, example: &Example) {
         let Example { command, printed } = example;
-        let writes = ["redis-cli HSET", "redis-cli DEL"]
-            .iter()
-            .any(|w| command.starts_with(w));
+        let writes = [
+            "redis-cli HSET",
+            "redis-cli DEL",
+            "smartlink shift",
+            "smartlink undo",
+            "smartlink route",
+        ];
+        let writes = writes.iter().any(|w| command.starts_with(w));
         let end = Instant::now() + SHOWS_WITHIN;
         loop {
             let got = self.print(command);
@@ -316,6 +321,16 @@ fn what_the_manual_of_shadows_shows_is_what_is_printed() {
     let stage = Stage::set();
     let examples = examples(&document("docs/shadow.md"));
     assert!(examples.len() > 5, "only {} examples", examples.len());
+    for example in &examples {
+        stage.play(example);
+    }
+}
+
+#[test]
+fn what_the_manual_of_verbs_shows_is_what_is_printed() {
+    let stage = Stage::set();
+    let examples = examples(&document("docs/by-hand.md"));
+    assert!(examples.len() > 15, "only {} examples", examples.len());
     for example in &examples {
         stage.play(example);
     }

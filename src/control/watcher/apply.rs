@@ -1,9 +1,9 @@
 //! From what was read to the table in force, and to what is said about it.
 
-use crate::model::config::{Applied, Extent, Reading};
+use crate::model::config::{Applied, Extent, History, Reading};
 use crate::model::decode::{ConfigError, Raw};
 use crate::model::keys::{Object, Parsed};
-use crate::store::{News, Note};
+use crate::store::{News, Note, Report};
 use crate::telemetry;
 
 use super::read::Found;
@@ -43,6 +43,7 @@ impl Watcher {
             note.push(("why", summary(&applied.changed)));
             self.shared.outbox.note(note);
         }
+        self.report(applied.history);
         if let Some(vanished) = applied.vanished {
             self.vanished(vanished);
         }
@@ -50,6 +51,23 @@ impl Watcher {
             .wanted_if(!applied.changed.is_empty() || applied.vanished.is_some());
         self.publish_errors(applied.errors_new, applied.errors_gone);
         self.full |= applied.suspicious;
+    }
+
+    /// Tells the history what was seen to change. What changed while nobody watched is no news.
+    fn report(&self, history: History) {
+        if !self.has_read_all || history.changes.is_empty() {
+            return;
+        }
+        let gateway = self.options.instance.clone();
+        self.shared.outbox.add(News {
+            reports: vec![Report {
+                name: format!("{gateway}-{:016x}", seed()),
+                gateway,
+                revision: self.shared.table.load().revision,
+                history,
+            }],
+            ..News::default()
+        });
     }
 
     fn vanished(&self, vanished: bool) {
@@ -128,7 +146,7 @@ impl Watcher {
         self.shared.outbox.add(News {
             errors: errors.collect(),
             mended: published.into_iter().filter(stale).collect(),
-            notes: Vec::new(),
+            ..News::default()
         });
     }
 

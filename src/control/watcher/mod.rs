@@ -7,6 +7,7 @@
 //! Invariant: what is in force changes only by a whole, consistent reading.
 
 mod apply;
+mod proof;
 mod pulse;
 mod read;
 mod snapshot;
@@ -82,6 +83,9 @@ pub struct Watcher {
     dirty: BTreeMap<String, Change>,
     /// Everything must be read.
     full: bool,
+    /// Everything was read since the start.
+    has_read_all: bool,
+    proof: proof::State,
     /// `smartlink:errors` may hold something else than what stands.
     errors_unsure: bool,
     ring: u64,
@@ -104,6 +108,8 @@ impl Watcher {
             shared,
             dirty: BTreeMap::new(),
             full: true,
+            has_read_all: false,
+            proof: proof::State::default(),
             errors_unsure: true,
             ring: 0,
             standing: BTreeMap::new(),
@@ -211,11 +217,12 @@ impl Watcher {
                 }
                 self.read_all().await;
             } else if self.dirty.is_empty() {
-                return;
+                break;
             } else {
                 self.read_dirty().await;
             }
         }
+        self.prove_read().await;
     }
 
     /// Writes what is still to be written and takes our hash away.

@@ -184,6 +184,7 @@ impl Watcher {
             ("digest", table.digest.to_string()),
             ("watch", status.watch().to_string()),
             ("watch_proof_ms", status.proof_ms().to_string()),
+            ("read_ms", self.proof.read_ms().to_string()),
         ]
     }
 
@@ -198,6 +199,7 @@ impl Watcher {
         }
         self.check_name(pulse.writer_started_ms.as_deref());
         self.pulse.beaten = true;
+        self.hear_wish(pulse.now_ms, pulse.wish_ms);
         self.pulse.unproven.get_or_insert_with(Instant::now);
         let order = pulse.forget.clone().unwrap_or_default();
         let last = self.pulse.forget.replace(order.clone());

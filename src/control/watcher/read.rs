@@ -44,6 +44,7 @@ impl Watcher {
     pub(super) async fn read_all(&mut self) {
         self.full = false;
         let began = Instant::now();
+        let began_ms = self.proof.begin();
         let read = match self.walk().await {
             Ok((met, left)) => self.read(met, union(left, self.unmet())).await,
             Err(error) => Err(error),
@@ -52,6 +53,8 @@ impl Watcher {
         match read {
             Ok(found) => {
                 self.apply(found, Extent::All);
+                self.has_read_all = true;
+                self.proof.read(began_ms);
                 if self.errors_unsure {
                     self.publish_all_errors().await;
                 }

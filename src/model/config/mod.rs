@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
+use super::change::{self, Change};
 use super::decode::{ConfigError, Raw};
 use super::keys::{Keys, Object};
 use super::name::Name;
@@ -30,7 +31,7 @@ use super::table::Table;
 use super::tokens::{self, TokenHash};
 use super::visible;
 use roster::{Roster, token_hash};
-use slot::{Good, Slot};
+use slot::{Good, Packed, Slot};
 
 /// The most objects of one kind: services, routes, ...; those beyond are mistakes. Of tokens there
 /// may be `TOKENS_TIMES` as many.
@@ -94,7 +95,22 @@ pub struct Applied {
     pub vanished: Option<bool>,
     /// Something is missing and no notification ordered it: read everything, to be sure.
     pub suspicious: bool,
+    /// What of the texts in force is another one, field by field; nothing where the table was not
+    /// loaded before.
+    pub history: History,
 }
+
+/// The changes of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// The first of them, `CHANGES_MAX` at most.
+    pub changes: Vec<Change>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// The most changes of a batch that are told field by field.
+pub const CHANGES_MAX: usize = 1_000;
 
 /// All objects.
 #[derive(Debug)]
@@ -140,6 +156,22 @@ struct Batch {
     touched: BTreeSet<Object>,
     /// Objects whose state in force is another one.
     changed: BTreeSet<Object>,
+    history: History,
+}
+
+impl Batch {
+    /// Takes note of what an object said and says.
+    fn note(&mut self, object: &Object, old: Option<&Packed>, new: Option<&Packed>) {
+        if self.history.changes.len() >= CHANGES_MAX {
+            self.history.more = true;
+            return;
+        }
+        let unpack = |packed: Option<&Packed>| packed.map(Packed::unpack).unwrap_or_default();
+        let found = change::difference(object, &unpack(old), &unpack(new));
+        self.history.changes.extend(found);
+        self.history.more |= self.history.changes.len() > CHANGES_MAX;
+        self.history.changes.truncate(CHANGES_MAX);
+    }
 }
 
 impl Config {
@@ -339,6 +371,7 @@ impl Config {
             restored: false,
             touched: BTreeSet::new(),
             changed: BTreeSet::new(),
+            history: History::default(),
         }
     }
 
@@ -493,6 +526,10 @@ impl Config {
             self.digest = self.digest.wrapping_sub(slot.mark);
             if slot.mark != 0 {
                 batch.changed.insert(object.clone());
+            }
+            let was_known = self.table.loaded && !batch.restored;
+            if let Some(last) = slot.into_last().filter(|_| was_known) {
+                batch.note(object, Some(&last), None);
             }
         }
         if counted && let Some(count) = self.counts.get_mut(&discriminant(object)) {

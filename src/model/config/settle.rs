@@ -59,6 +59,7 @@ impl Config {
         let settled = self.settle_services(issuers || defaults_changed, &mut batch);
         let routes = self.settle_routes(&settled, &mut batch);
         self.settle_marks(&mut batch);
+        self.settle_history(&mut batch);
         let alerts = self.settle_alerts(&batch);
         let issuers = self.settle_issuers(&batch);
         let noted = std::mem::take(&mut self.noted);
@@ -90,6 +91,7 @@ impl Config {
                 applied.changed.push(format!("{noted} tokens"));
             }
         }
+        applied.history = batch.history;
         applied
     }
 
@@ -259,6 +261,21 @@ impl Config {
                 batch.changed.insert(object.clone());
             }
         }
+    }
+
+    /// Takes note of the texts that came into force.
+    fn settle_history(&mut self, batch: &mut Batch) {
+        let was_known = self.table.loaded && !batch.restored;
+        let touched = std::mem::take(&mut batch.touched);
+        for object in &touched {
+            let slot = self.slots.get_mut(object);
+            if let Some((old, new)) = slot.and_then(Slot::take_change)
+                && was_known
+            {
+                batch.note(object, old.as_ref(), Some(new));
+            }
+        }
+        batch.touched = touched;
     }
 
     /// The alerts in force, where any of them is another one.

@@ -38,6 +38,10 @@ pub(super) struct Slot {
     pub(super) mark: u128,
     /// Whether there are too many of its kind, so that it is not even decoded.
     pub(super) surplus: bool,
+    /// Whether another good text came into force in this batch.
+    adopted: bool,
+    /// The good text before that; `None` where there was none.
+    replaced: Option<Packed>,
 }
 
 /// The last good state.
@@ -49,6 +53,15 @@ pub(super) enum Good {
     Absence,
     /// A text.
     Text(Decoded),
+}
+
+impl Good {
+    fn into_fields(self) -> Option<Packed> {
+        match self {
+            Self::Text(text) => Some(text.fields),
+            Self::Nothing | Self::Absence => None,
+        }
+    }
 }
 
 /// What stands in Redis.
@@ -118,6 +131,8 @@ impl Slot {
             doubted: false,
             mark: 0,
             surplus: false,
+            adopted: false,
+            replaced: None,
         }
     }
 
@@ -182,8 +197,32 @@ impl Slot {
     /// Puts what is pending in force.
     pub(super) fn adopt(&mut self) {
         match std::mem::replace(&mut self.standing, Standing::Good) {
-            Standing::Pending(text) => self.good = Good::Text(text),
+            Standing::Pending(text) => {
+                let before = std::mem::replace(&mut self.good, Good::Text(text));
+                if !std::mem::replace(&mut self.adopted, true) {
+                    self.replaced = before.into_fields();
+                }
+            }
             other => self.standing = other,
+        }
+    }
+
+    /// The good text before this batch and the one now, where another came into force; once.
+    pub(super) fn take_change(&mut self) -> Option<(Option<Packed>, &Packed)> {
+        let replaced = self.replaced.take();
+        let adopted = std::mem::take(&mut self.adopted);
+        match &self.good {
+            Good::Text(text) if adopted => Some((replaced, &text.fields)),
+            _ => None,
+        }
+    }
+
+    /// The good text before this batch, of a slot that goes.
+    pub(super) fn into_last(self) -> Option<Packed> {
+        if self.adopted {
+            self.replaced
+        } else {
+            self.good.into_fields()
         }
     }
 

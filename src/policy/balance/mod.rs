@@ -116,6 +116,16 @@ pub fn pick<'v>(version: &'v Version, ask: &Ask<'_>) -> Picked<'v> {
     )
 }
 
+/// The endpoints among which `pick` would choose now.
+#[must_use]
+pub fn candidates<'v>(version: &'v Version, ask: &Ask<'_>) -> Vec<&'v Arc<Endpoint>> {
+    let mut endpoints = Vec::new();
+    gather(&version.endpoints, ask, |candidate| {
+        endpoints.push(candidate.endpoint);
+    });
+    endpoints
+}
+
 /// The same where there is nobody to compare with, which goes for most versions.
 fn pick_only<'v>(only: &'v Arc<Endpoint>, ask: &Ask<'_>) -> Picked<'v> {
     if rank(only, only.live.condition.health()).is_none() || ask.tried.contains(&only.pool) {

@@ -84,13 +84,7 @@ pub(super) async fn forward(
     let fate = body.fate();
     let end = |total: Duration| (exchange.started + total, total);
     let deadline = settings.total.map(end);
-    let may_choose = (caller.credential.as_ref()).is_some_and(|credential| credential.may_choose);
-    let wish = || {
-        headers::first(&parts.headers, &headers::VERSION)?
-            .to_str()
-            .ok()
-    };
-    let asked = may_choose.then(wish).flatten();
+    let asked = headers::wish(&parts.headers, caller.credential.as_deref());
     let journey = Journey {
         exchange,
         service,

@@ -7,7 +7,7 @@ use crate::policy::client;
 use crate::proxy::error::Error;
 
 /// Refuses who comes from elsewhere, in the same words for every name.
-pub(super) fn check(address: IpAddr, settings: &Effective) -> Result<(), Error> {
+pub(in crate::proxy) fn check(address: IpAddr, settings: &Effective) -> Result<(), Error> {
     if client::is_welcome(address, settings) {
         Ok(())
     } else {

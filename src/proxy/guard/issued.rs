@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout};
 
-use super::credential::Verdict;
 use crate::inquiry::{About, Answer, Desk, Presented, Ring, Told};
 use crate::model::issuer::{Issuer, Proof};
 use crate::model::name::Name;
 use crate::model::tokens::TokenHash;
+use crate::policy::credential::Verdict;
 use crate::policy::jwt::{self, Grant, Refusal};
 use crate::proxy::error::Error;
 use crate::proxy::micros;

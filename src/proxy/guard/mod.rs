@@ -6,7 +6,7 @@
 //!
 //! Invariant: never waits for Redis, and where a setting is off costs a branch.
 
-mod address;
+pub(super) mod address;
 mod credential;
 mod issued;
 mod queue;
@@ -24,9 +24,9 @@ use super::handler::{Exchange, Failure};
 use super::worker::View;
 use crate::model::credential::Credential;
 use crate::model::settings::Effective;
-use crate::model::table::Service;
+use crate::model::table::{Service, Table};
 
-pub(super) use credential::Hidden;
+pub(super) use crate::policy::credential::Hidden;
 pub(super) use issued::Issued;
 pub(super) use queue::Holding;
 pub(super) use rate::Told;
@@ -55,19 +55,15 @@ pub(super) async fn admit<'t>(
         name: name.into(),
         service: service.map(Arc::clone),
     };
-    // Of what cannot be served a stranger learns no more than of what is not there.
-    let found = find(exchange, service, name);
-    let settings = match &found {
-        Ok(service) => &service.settings,
-        Err(_) => &table.defaults,
-    };
+    let (found, settings) = judged(table, service, name);
     let caller = if table.loaded {
         let checked = check(exchange, parts, settings, name).await;
         checked.map_err(failure)?
     } else {
         Caller::anybody(exchange, parts)
     };
-    found.map(|service| (service, caller))
+    let service = found.map_err(failure)?;
+    Ok((service, caller))
 }
 
 impl Caller {
@@ -128,26 +124,36 @@ pub(super) fn greet<'t>(
     parts: &Parts,
     service: &'t Arc<Service>,
 ) -> Result<&'t Arc<Service>, Failure> {
-    let service = find(exchange, Some(service), service.name.as_str())?;
+    let failure = |error| Failure::of(service, error);
+    let service = find(&exchange.table, Some(service), service.name.as_str()).map_err(failure)?;
     address::check(exchange.client(&parts.headers), &service.settings)
         .map_err(|error| Failure::of(service, error))?;
     Ok(service)
 }
 
-/// The service, if it can be asked at all, by whomever.
-fn find<'t>(
-    exchange: &'t Exchange,
+/// The service, if it can be asked at all, and the settings by which callers are let in: of what
+/// cannot be served a stranger learns no more than of what is not there.
+pub(super) fn judged<'t>(
+    table: &'t Table,
     service: Option<&'t Arc<Service>>,
     name: &str,
-) -> Result<&'t Arc<Service>, Failure> {
-    let failure = |error| Failure {
-        error,
-        name: name.into(),
-        service: service.map(Arc::clone),
+) -> (Result<&'t Arc<Service>, Error>, &'t Effective) {
+    let found = find(table, service, name);
+    let settings = match &found {
+        Ok(service) => &service.settings,
+        Err(_) => &table.defaults,
     };
-    let table = &exchange.table;
+    (found, settings)
+}
+
+/// The service, if it can be asked at all, by whomever.
+pub(super) fn find<'t>(
+    table: &Table,
+    service: Option<&'t Arc<Service>>,
+    name: &str,
+) -> Result<&'t Arc<Service>, Error> {
     if !table.loaded {
-        return Err(failure(Error::Starting));
+        return Err(Error::Starting);
     }
     let enabled = service.filter(|service| service.settings.enabled);
     let why = match enabled {
@@ -155,7 +161,7 @@ fn find<'t>(
         None => table.defaults_misconfigured.as_deref(),
     };
     if let Some(why) = why {
-        return Err(failure(Error::Misconfigured(why.to_owned())));
+        return Err(Error::Misconfigured(why.to_owned()));
     }
-    enabled.ok_or_else(|| failure(Error::NoSuchService(name.to_owned())))
+    enabled.ok_or_else(|| Error::NoSuchService(name.to_owned()))
 }

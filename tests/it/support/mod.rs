@@ -22,6 +22,7 @@ pub mod site;
 pub mod smtp;
 pub mod table;
 pub mod upstream;
+pub mod verb;
 pub mod wire;
 
 use std::time::{Duration, Instant};
