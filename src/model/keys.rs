@@ -29,6 +29,15 @@ pub enum Object {
     Alert(Name),
 }
 
+impl Object {
+    /// Whether people or programs that steer write it: what changes in it can be taken back. What a
+    /// pilot writes is its own.
+    #[must_use]
+    pub fn is_by_people(&self) -> bool {
+        !matches!(self, Self::Pilot(_))
+    }
+}
+
 /// What a key below our prefix turns out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {

@@ -94,6 +94,14 @@ fn configuration(chance: &mut Chance, upstream: &Upstream) -> Hashes {
     for id in ["r1", "r2", "r3", "r4", "r5", "r6"] {
         route(chance, &format!("route:{id}"), &mut hashes);
     }
+    tokens(chance, &mut hashes);
+    if chance.one_in(3) {
+        choosers(&mut hashes);
+    }
+    hashes
+}
+
+fn tokens(chance: &mut Chance, hashes: &mut Hashes) {
     for token in TOKENS {
         let digits: String = Sha256::digest(token)
             .iter()
@@ -103,12 +111,12 @@ fn configuration(chance: &mut Chance, upstream: &Upstream) -> Hashes {
             });
         let key = format!("token:{digits}");
         put(
-            &mut hashes,
+            hashes,
             &key,
             "services",
             chance.of(&["*", "*", "a, c.*", "d"]),
         );
-        put(&mut hashes, &key, "name", token);
+        put(hashes, &key, "name", token);
         for (field, texts) in [
             ("may_choose", &["on", "on", "off"][..]),
             ("may_choose", &["on"]),
@@ -117,14 +125,10 @@ fn configuration(chance: &mut Chance, upstream: &Upstream) -> Hashes {
             ("allow_ip", &["127.0.0.0/8", "10.0.0.0/8"]),
         ] {
             if chance.one_in(3) {
-                put(&mut hashes, &key, field, chance.of(texts));
+                put(hashes, &key, field, chance.of(texts));
             }
         }
     }
-    if chance.one_in(3) {
-        choosers(&mut hashes);
-    }
-    hashes
 }
 
 /// Lets every token choose a version of every service.

@@ -129,7 +129,9 @@ impl Reader<'_> {
             Parsed::Object(_) if fields.is_empty() => {
                 self.wrong.push(format!("{key}: want at least one field"));
             }
-            Parsed::Object(object) => drop(self.objects.insert(object, fields)),
+            Parsed::Object(object) if object.is_by_people() => {
+                self.objects.insert(object, fields);
+            }
             // The name may be a token, written where its hash belongs.
             _ if key.starts_with("token:") => {
                 let wanted = "token: want names of 64 lower-case hex digits";

@@ -111,6 +111,7 @@ fn read(options: &store::Options) -> Result<(Objects, Vec<String>), Error> {
     let (mut objects, mut odd) = (Objects::new(), Vec::new());
     for (key, raw) in found {
         match (options.keys.parse(&key), raw) {
+            (Parsed::Object(object), _) if !object.is_by_people() => {}
             (Parsed::Object(object), Raw::Hash(fields)) => drop(objects.insert(object, fields)),
             (Parsed::Object(object), Raw::Unreadable(why)) => {
                 odd.push(format!("{} {why}", options.keys.object(&object)));

@@ -162,6 +162,9 @@ struct Batch {
 impl Batch {
     /// Takes note of what an object said and says.
     fn note(&mut self, object: &Object, old: Option<&Packed>, new: Option<&Packed>) {
+        if !object.is_by_people() {
+            return;
+        }
         if self.history.changes.len() >= CHANGES_MAX {
             self.history.more = true;
             return;
