@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1
 FROM rust:1.95-bookworm AS build
+# The client of Kafka is C: this image has the gcc and make that build it, a slim one has not.
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

@@ -24,7 +24,7 @@ use crate::control::pilot::{self, Pilot};
 use crate::control::prober::{self, Board, Prober, Publisher};
 use crate::control::quotas::Leases;
 use crate::control::recorder::{self, Recorder};
-use crate::control::shipper::Shipper;
+use crate::control::shipper::{Shipper, Sinks};
 use crate::control::status::Status;
 use crate::control::watcher::{self, NameHeld, Shared, Watcher};
 use crate::inquiry::Office;
@@ -34,6 +34,7 @@ use crate::shadow::{Draft, RECORDS_MAX, Secret};
 use crate::stats::{self, Collector, Counter, Meters};
 use crate::store::{self, Ledger, ShadowStream, Store};
 use crate::trace;
+use crate::worker::Mirror;
 use crate::{inquiry, proxy, telemetry};
 
 /// Findings about endpoints on their way to the control plane. What does not fit is found again by
@@ -61,6 +62,8 @@ pub struct Options {
     pub stats: store::Options,
     /// Where shadow records go: mostly the same Redis.
     pub shadow: store::Options,
+    /// Brokers of Kafka to begin with, for shadow records that go there.
+    pub kafka: Option<String>,
     /// How counts are told.
     pub recorder: recorder::Options,
     /// Whether rollouts are walked here too.
@@ -119,6 +122,7 @@ impl App {
             store: options.store,
             stats: options.stats,
             shadow: options.shadow,
+            kafka: options.kafka,
             recorder: options.recorder,
             threads,
             pilot: options.pilot,
@@ -189,6 +193,8 @@ pub struct ControlOptions {
     pub stats: store::Options,
     /// Where shadow records go: mostly the same Redis.
     pub shadow: store::Options,
+    /// Brokers of Kafka to begin with, for shadow records that go there.
+    pub kafka: Option<String>,
     /// How counts are told.
     pub recorder: recorder::Options,
     /// How many threads of the data plane count.
@@ -406,6 +412,8 @@ fn run_control(
                     begun.shipper.run(third),
                     walk
                 );
+                // The shipper is gone, and with it whoever hands it records.
+                begun.mirror.finish();
             }
             Err(error) => drop(started.send(Err(error))),
         }
@@ -426,6 +434,7 @@ struct Begun {
     shipper: Shipper,
     publisher: Publisher,
     pilot: Option<Pilot>,
+    mirror: Mirror,
     /// The bound address of the admin port, where there is one.
     admin: Option<SocketAddr>,
 }
@@ -461,9 +470,15 @@ async fn begin(options: ControlOptions, shared: Shared, work: Work) -> Result<Be
         tick: pilot::TICK,
     };
     let pilot = options.pilot.then(|| Pilot::new(pilot)).transpose()?;
-    let stream = Arc::new(ShadowStream::new(&options.shadow)?);
+    let (parcels, handed) = mpsc::unbounded_channel();
+    let sinks = Sinks {
+        stream: Arc::new(ShadowStream::new(&options.shadow)?),
+        kafka: options.kafka,
+        mirror: parcels,
+    };
+    let mirror = Mirror::start(&options.store, &options.shadow, handed).map_err(Error::Runtime)?;
     let instance = options.watcher.instance.clone();
-    let shipper = Shipper::new(stream, instance, work.copied, &shared);
+    let shipper = Shipper::new(sinks, instance, work.copied, &shared);
     let live = Live::new(Arc::clone(&ledger), Arc::clone(&shared.table));
     let secrets = options.secrets;
     let alerts = alerter::Options {
@@ -491,6 +506,7 @@ async fn begin(options: ControlOptions, shared: Shared, work: Work) -> Result<Be
         shipper,
         publisher,
         pilot,
+        mirror,
         admin: bound,
     })
 }

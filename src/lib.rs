@@ -5,6 +5,7 @@
 pub mod access;
 pub mod admin;
 pub mod app;
+pub mod broker;
 pub mod cli;
 pub mod control;
 pub mod inquiry;

@@ -32,10 +32,12 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("top", &["model", "stats"]),
     ("store", &["model", "policy", "stats"]),
     ("transport", &["model"]),
+    ("broker", &["telemetry"]),
     ("inquiry", &["model", "policy"]),
     (
         "control",
         &[
+            "broker",
             "judge",
             "model",
             "policy",
@@ -64,6 +66,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     (
         "worker",
         &[
+            "broker",
             "judge",
             "model",
             "policy",
@@ -102,6 +105,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "admin",
             "telemetry",
             "trace",
+            "worker",
         ],
     ),
     (
@@ -255,10 +259,12 @@ fn imports_go_down_or_sideways_never_up() {
 }
 
 #[test]
-fn the_redis_client_is_named_in_one_room() {
+fn the_clients_of_redis_and_kafka_are_named_in_one_room_each() {
     for path in files("src", ".rs") {
-        let names_it = code(&read(&path)).contains("fred::");
-        assert!(!names_it || room(&path) == "store", "{}", path.display());
+        for (client, home) in [("fred::", "store"), ("rdkafka::", "broker")] {
+            let names_it = code(&read(&path)).contains(client);
+            assert!(!names_it || room(&path) == home, "{}", path.display());
+        }
     }
 }
 

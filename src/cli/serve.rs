@@ -74,6 +74,7 @@ pub(super) fn options(serve: &settings::Serve) -> app::Options {
         store,
         stats,
         shadow,
+        kafka: serve.shadow.kafka.clone(),
         recorder: recorder::Options {
             interval: serve.stats_interval,
             cut: Cut {

@@ -311,6 +311,24 @@ impl Keys {
         format!("{}shadow-results:{service}:{candidate}", self.prefix)
     }
 
+    /// How far the partitions of a topic are compared.
+    #[must_use]
+    pub fn shadow_offsets(&self, service: &Name, candidate: &Name) -> String {
+        format!("{}shadow-offsets:{service}:{candidate}", self.prefix)
+    }
+
+    /// Which records of a log are compared beyond that.
+    #[must_use]
+    pub fn shadow_offsets_done(&self, service: &Name, candidate: &Name, log: &str) -> String {
+        format!("{}:done:{log}", self.shadow_offsets(service, candidate))
+    }
+
+    /// How often records that are not compared yet were handed to workers.
+    #[must_use]
+    pub fn shadow_offsets_handed(&self, service: &Name, candidate: &Name) -> String {
+        format!("{}:handed", self.shadow_offsets(service, candidate))
+    }
+
     /// The stream of examples of what differs.
     #[must_use]
     pub fn shadow_diffs(&self, service: &Name, candidate: &Name) -> String {

@@ -72,6 +72,30 @@ pub(super) fn redis_url(text: &str) -> Result<Secret, String> {
     }
 }
 
+/// Brokers of Kafka, as their client wants them.
+pub(super) fn brokers(text: &str) -> Result<String, String> {
+    if !cfg!(feature = "kafka") {
+        return Err("want nothing: this program was built without Kafka".to_owned());
+    }
+    let fine = |broker: &str| {
+        let parts = broker.rsplit_once(':');
+        parts.is_some_and(|(host, port)| {
+            let host_fine = host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b".-_[]:".contains(&b));
+            !host.is_empty() && host_fine && port.parse::<u16>().is_ok_and(|port| port > 0)
+        })
+    };
+    let brokers: Vec<&str> = text.split(',').map(str::trim).collect();
+    brokers
+        .iter()
+        .all(|broker| fine(broker))
+        .then(|| brokers.join(","))
+        .ok_or_else(|| {
+            "want HOST:PORT, commas between, such as kafka-1:9092,kafka-2:9092".to_owned()
+        })
+}
+
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     let fine = text.len() > 1 && text.ends_with(':') && text.bytes().all(|b| b.is_ascii_graphic());
     fine.then(|| text.to_owned())
@@ -193,4 +217,25 @@ pub(super) fn start(text: &str) -> Result<Begin, String> {
 pub(super) fn rate_or_off(text: &str) -> Result<RateOrOff, String> {
     let rate = value::limit(value::rate)(text).map_err(|wanted| want(&wanted))?;
     Ok(RateOrOff(rate.at()))
+}
+
+#[cfg(all(test, feature = "kafka"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_are_hosts_with_ports() {
+        for (text, wanted) in [
+            ("kafka:9092", Some("kafka:9092")),
+            ("a.b:1, [::1]:65535", Some("a.b:1,[::1]:65535")),
+            ("kafka", None),
+            (":9092", None),
+            ("kafka:0", None),
+            ("kafka:9092,", None),
+            ("kafka://kafka:9092", None),
+            ("", None),
+        ] {
+            assert_eq!(brokers(text).ok().as_deref(), wanted, "{text}");
+        }
+    }
 }

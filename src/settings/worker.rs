@@ -28,6 +28,9 @@ pub struct Worker {
         reason = "the type says it, and a comment would be shown by --help"
     )]
     pub place: Place,
+    /// Brokers of Kafka, for services whose shadow goes there; commas between
+    #[arg(long, env = "SMARTLINK_KAFKA", value_name = "HOST:PORT", value_parser = flag::brokers)]
+    pub kafka: Option<String>,
     /// The services whose records are compared
     #[arg(value_name = "SERVICE", required = true, value_parser = flag::name)]
     pub services: Vec<ServiceName>,
@@ -48,7 +51,7 @@ pub struct Worker {
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub max_concurrent: u16,
     /// After how long the records of a silent worker are taken over [default: twice the service's
-    /// timeout and 10s]
+    /// timeout and 10s; of Kafka 10s]
     #[arg(long, value_name = "DURATION", value_parser = flag::duration)]
     pub claim_after: Option<Duration>,
     /// End when all records are compared

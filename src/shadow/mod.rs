@@ -5,6 +5,7 @@
 
 mod draft;
 mod events;
+mod parcel;
 mod record;
 mod redact;
 mod room;
@@ -12,6 +13,7 @@ pub mod sample;
 
 pub use draft::{Answered, Asked, Course, Draft, Kept, Lines, OVERHEAD};
 pub use events::{EVENTS_MAX, Events};
+pub use parcel::Parcel;
 pub use record::{Answer, Body, ChosenBy, Encoding, Headers, Outcome, Record, Request, Schema};
 pub use redact::Secret;
 pub use room::{BYTES_MAX, Held, RECORDS_MAX, Room};

@@ -38,8 +38,8 @@ use fred::types::scripts::Script;
 pub use alerts::{EVENTS_AT_ONCE, LEASE as ALERTS_LEASE, LeadOrder, Led, StreamEntry};
 pub use changes::{Changed, HISTORY_MAX, HistoryEntry, Report, Wish};
 pub use comparisons::{
-    Claimed, Comparisons, Finding, Letter, Mark, Offer, Offered, Pick, Saved, Start, Taken,
-    Verdicts,
+    Claimed, Comparisons, Finding, Letter, Log, LowMark, Mark, Numbered, Offer, Offered, Pick,
+    Saved, Start, Taken, Verdicts,
 };
 pub use health::{EndpointHealth, Merged, ServiceHealth};
 pub use hearing::{Change, Event, Events};

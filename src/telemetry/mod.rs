@@ -245,6 +245,21 @@ pub fn shadow_unshipped() {
     error!("the last shadow records could not be shipped");
 }
 
+/// No broker of Kafka can be reached, or one says that something is wrong; records wait.
+pub fn kafka_lost(why: &str) {
+    warn!(why, "kafka lost");
+}
+
+/// Records of a service cannot go to Kafka: they are dropped; said once.
+pub fn kafka_refuses(service: &str, why: &str) {
+    warn!(service, why, "shadow records cannot go to kafka");
+}
+
+/// The gateway compares records itself, and cannot begin to; said once.
+pub fn mirror_failed(why: &str) {
+    error!(why, "the mirror cannot work");
+}
+
 /// The snapshot file cannot be read or written; what is in force stays in force.
 pub fn snapshot_failed(why: &str) {
     warn!(why, "snapshot failed");
@@ -275,9 +290,9 @@ pub fn spans_lost(why: &str) {
     warn!(why, "the collector takes no spans: they are lost");
 }
 
-/// A shadow worker could not do something with Redis; it tries again.
+/// A shadow worker could not do something; it tries again.
 pub fn worker_failed(service: &str, candidate: &str, why: &str) {
-    warn!(service, candidate, why, "shadow worker: redis");
+    warn!(service, candidate, why, "shadow worker: trouble");
 }
 
 /// A judge outside said nothing of a pair, which counts for nobody.

@@ -78,6 +78,15 @@ impl Desk {
         }
     }
 
+    /// Reads this service from now on, too; whether it did not before.
+    pub(super) fn watch(&mut self, service: &ServiceName) -> bool {
+        let is_new = !self.standing.contains_key(service);
+        if is_new {
+            self.standing.insert(service.clone(), Standing::default());
+        }
+        is_new
+    }
+
     /// The services that have a shadow, and what stands of each.
     pub(super) fn jobs(&self) -> impl Iterator<Item = (&ServiceName, &Rc<Job>)> {
         let standing = self.standing.iter();

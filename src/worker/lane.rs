@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeSet;
-use std::error::Error as _;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,24 +13,25 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::call::Caller;
 use super::desk::Job;
+use super::feed::Feed;
 use super::gate::Gate;
 use super::pace::Pace;
 use super::scorer::Scorer;
 use super::status::{Doing, Status};
-use super::{Shared, result};
+use super::{Plan, Shared, result};
 use crate::model::name::{ServiceName, VersionName};
 use crate::review::{self, Extremes, Mode};
-use crate::store::{Comparisons, Error, Finding, Taken};
+use crate::store::{Comparisons, Finding, Taken};
 use crate::telemetry;
 
 /// Between two looks while there is nothing to do.
 const IDLE: Duration = Duration::from_millis(100);
 /// Between two tries while Redis is away.
 const RETRY: Duration = Duration::from_millis(200);
-/// Between two looks for records of workers that died.
-const CLAIM_EVERY: Duration = Duration::from_secs(5);
 /// Between two complaints.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+/// Between two times that others are told we are alive, at most.
+const TOUCH_MAX: Duration = Duration::from_secs(10);
 /// Between two tries to reach a candidate that is away.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks whether users still need the candidate.
@@ -63,6 +64,8 @@ pub(super) struct Lane {
     lost: Cell<u64>,
     /// Which pairs differ most.
     extremes: RefCell<Extremes>,
+    /// This lane is to end, whatever the others do.
+    ending: watch::Sender<bool>,
     stopping: watch::Sender<bool>,
 }
 
@@ -86,6 +89,7 @@ pub(super) fn open(
         complained: Cell::new(None),
         lost: Cell::new(0),
         extremes: RefCell::default(),
+        ending: watch::Sender::new(false),
         stopping: watch::Sender::new(false),
     });
     (
@@ -102,6 +106,11 @@ impl Handle {
         self.lane.job.replace(job);
     }
 
+    /// Ends this lane: what is in flight is finished.
+    pub(super) fn end(&self) {
+        self.lane.ending.send_replace(true);
+    }
+
     pub(super) fn status(&self) -> Status {
         let mut status = self.lane.status.borrow().clone();
         status.in_flight = self.lane.entries.borrow().len();
@@ -113,9 +122,7 @@ impl Handle {
 /// When the lane looks at what.
 struct Turns {
     look: Instant,
-    claim: Instant,
     touch: Instant,
-    cursor: String,
 }
 
 impl Lane {
@@ -129,6 +136,10 @@ impl Lane {
 
     pub(super) fn candidate(&self) -> &VersionName {
         &self.candidate
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.shared.plan
     }
 
     pub(super) fn comparisons(&self) -> &Comparisons {
@@ -149,6 +160,11 @@ impl Lane {
     pub(super) fn is_extreme(&self, id: &str, paths: usize, share: f64) -> bool {
         let mut extremes = self.extremes.borrow_mut();
         extremes.takes(id, paths, share, self.now_ms())
+    }
+
+    /// What is being worked on.
+    pub(super) fn entries(&self) -> Vec<String> {
+        self.entries.borrow().iter().cloned().collect()
     }
 
     pub(super) fn caller(&self) -> &Caller {
@@ -181,7 +197,7 @@ impl Lane {
     }
 
     /// After how long a silent worker's records are taken over.
-    fn silence(&self) -> Duration {
+    pub(super) fn silence(&self) -> Duration {
         let asked = self.shared.plan.claim_after;
         asked.unwrap_or_else(|| 2 * self.job().settings.timeout + SILENT)
     }
@@ -208,9 +224,17 @@ impl Lane {
         }
     }
 
-    /// Works until `stop` says so, or nothing is left where that is enough.
-    pub(super) async fn run(self: Rc<Self>, mut stop: watch::Receiver<bool>) {
-        if !self.begin(&mut stop).await {
+    /// Works on what the feed has until `stop` says so, or nothing is left where that is enough.
+    pub(super) async fn run(self: Rc<Self>, mut feed: Feed, mut stop: watch::Receiver<bool>) {
+        let mut ending = self.ending.subscribe();
+        let stop = async {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => {}
+                _ = ending.wait_for(|ending| *ending) => {}
+            }
+        };
+        let mut stop = pin!(stop);
+        if !self.begin(&mut feed, stop.as_mut()).await {
             return;
         }
         let watcher = tokio::task::spawn_local(Rc::clone(&self).keep_watch());
@@ -219,9 +243,7 @@ impl Lane {
         let now = Instant::now();
         let mut turns = Turns {
             look: now,
-            claim: now,
-            touch: now + self.silence() / 3,
-            cursor: "0-0".to_owned(),
+            touch: now + TOUCH_MAX.min(self.silence() / 3),
         };
         let most = self.shared.plan.max_concurrent;
         loop {
@@ -229,17 +251,16 @@ impl Lane {
             let may_look = free > 0 && self.gate.is_open();
             tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = &mut stop => break,
                 Some(_done) = works.join_next(), if !works.is_empty() => {}
                 () = self.gate.closed(), if may_look => {}
                 () = sleep_until(turns.touch) => {
-                    turns.touch = Instant::now() + self.silence() / 3;
-                    self.touch().await;
-                    self.look_for_losses().await;
+                    turns.touch = Instant::now() + TOUCH_MAX.min(self.silence() / 3);
+                    self.touch(&mut feed).await;
                 }
                 () = sleep_until(turns.look), if may_look => {
-                    let taken = self.look(&mut turns, free).await;
-                    if taken.is_empty() && works.is_empty() && self.is_done().await {
+                    let taken = self.look(&mut feed, &mut turns, free).await;
+                    if taken.is_empty() && works.is_empty() && self.is_done(&mut feed).await {
                         break;
                     }
                     for taken in taken {
@@ -247,26 +268,32 @@ impl Lane {
                         works.spawn_local(Rc::clone(&self).work(taken));
                     }
                 }
-                () = sleep(PROBE_EVERY), if !may_look && free > 0 => {}
+                () = sleep(PROBE_EVERY), if !may_look => {
+                    if let Err(error) = feed.tend(&self).await {
+                        self.complain(&error);
+                    }
+                }
             }
         }
         self.stopping.send_replace(true);
         while works.join_next().await.is_some() {}
         watcher.abort();
         keeper.abort();
-        self.look_for_losses().await;
+        if !matches!(feed, Feed::Topic(_)) {
+            self.look_for_losses().await;
+        }
         self.look_at_scores().await;
-        self.leave().await;
+        if let Err(error) = feed.leave(&self).await {
+            self.complain(&error);
+        }
     }
 
-    /// Makes the group, and again where somebody deleted the stream; `false` where the worker ends
-    /// before.
-    async fn begin(&self, stop: &mut watch::Receiver<bool>) -> bool {
+    /// Opens the feed; `false` where the lane ends before.
+    async fn begin(&self, feed: &mut Feed, mut stop: Pin<&mut impl Future<Output = ()>>) -> bool {
         loop {
-            let (plan, comparisons) = (&self.shared.plan, &self.shared.comparisons);
-            let opened = comparisons.open(&self.service, &self.candidate, &plan.start);
-            match opened.await {
-                Ok(_made) => {
+            match feed.open(self).await {
+                Ok(()) => {
+                    let comparisons = &self.shared.comparisons;
                     let asked = comparisons.count(&self.service, &self.candidate, "triples");
                     self.triples.set(asked.await.unwrap_or(0));
                     self.tell(Doing::Comparing).await;
@@ -275,14 +302,14 @@ impl Lane {
                 Err(error) => self.complain(&error),
             }
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return false,
+                () = &mut stop => return false,
                 () = sleep(RETRY) => {}
             }
         }
     }
 
     /// Says what is wrong, now and then.
-    pub(super) fn complain(&self, error: &Error) {
+    pub(super) fn complain(&self, error: &dyn std::error::Error) {
         let now = Instant::now();
         let silent = self.complained.get();
         if silent.is_none_or(|at| now >= at + COMPLAIN_EVERY) {
@@ -295,26 +322,9 @@ impl Lane {
         }
     }
 
-    /// The next records: those of workers that died first, now and then.
-    async fn look(&self, turns: &mut Turns, free: usize) -> Vec<Taken> {
-        let comparisons = &self.shared.comparisons;
-        let (service, candidate) = (&self.service, &self.candidate);
-        let now = Instant::now();
-        let mut found = Ok(Vec::new());
-        if now >= turns.claim {
-            let silence = u64::try_from(self.silence().as_millis()).unwrap_or(u64::MAX);
-            let claimed = comparisons.claim(service, candidate, silence, free, &turns.cursor);
-            found = claimed.await.map(|claimed| {
-                if claimed.cursor == "0-0" {
-                    turns.claim = now + CLAIM_EVERY.min(self.silence() / 2);
-                }
-                turns.cursor = claimed.cursor;
-                claimed.taken
-            });
-        }
-        if found.as_ref().is_ok_and(Vec::is_empty) {
-            found = comparisons.read(service, candidate, free).await;
-        }
+    /// The next records.
+    async fn look(&self, feed: &mut Feed, turns: &mut Turns, free: usize) -> Vec<Taken> {
+        let found = feed.next(self, free).await;
         turns.look = Instant::now();
         match found {
             Ok(taken) => {
@@ -325,35 +335,22 @@ impl Lane {
             }
             Err(error) => {
                 turns.look += RETRY;
-                if error.is_refused() {
-                    // The stream was deleted, and its groups with it.
-                    let plan = &self.shared.plan;
-                    let again = comparisons.open(service, candidate, &plan.start).await;
-                    if let Err(error) = again {
-                        self.complain(&error);
-                    }
-                } else {
-                    self.complain(&error);
-                }
+                self.complain(&error);
                 Vec::new()
             }
         }
     }
 
     /// Whether nothing is left to do, where that is the end.
-    async fn is_done(&self) -> bool {
-        if !self.shared.plan.once {
-            return false;
-        }
-        let backlog = (self.shared.comparisons).backlog(&self.service, &self.candidate);
-        matches!(backlog.await, Ok((None | Some(0), 0)))
+    async fn is_done(&self, feed: &mut Feed) -> bool {
+        self.shared.plan.once && feed.is_empty(self).await.unwrap_or(false)
     }
 
-    async fn touch(&self) {
-        let entries: Vec<String> = self.entries.borrow().iter().cloned().collect();
-        let touched = (self.shared.comparisons).touch(&self.service, &self.candidate, &entries);
-        if let Err(error) = touched.await {
-            self.complain(&error);
+    async fn touch(&self, feed: &mut Feed) {
+        match feed.touch(self).await {
+            Ok(true) => self.look_for_losses().await,
+            Ok(false) => {}
+            Err(error) => self.complain(&error),
         }
     }
 
@@ -388,18 +385,18 @@ impl Lane {
     async fn work(self: Rc<Self>, taken: Taken) {
         let finding = result::examine(&self, &taken).await;
         if let Some(finding) = finding {
-            self.commit(&taken.entry, &finding).await;
+            self.commit(&taken, &finding).await;
         }
         self.entries.borrow_mut().remove(&taken.entry);
     }
 
     /// Counts, however often Redis has to be asked; somebody else may have been faster.
-    async fn commit(&self, entry: &str, finding: &Finding) {
+    async fn commit(&self, taken: &Taken, finding: &Finding) {
         let mut stopping = self.stopping.subscribe();
         let counted = async {
             loop {
                 let comparisons = &self.shared.comparisons;
-                let done = comparisons.commit(&self.service, &self.candidate, entry, finding);
+                let done = comparisons.commit(&self.service, &self.candidate, taken, finding);
                 match done.await {
                     Ok(counted) => return counted,
                     Err(error) => self.complain(&error),
@@ -462,17 +459,6 @@ impl Lane {
         if changed {
             let event = self.event("shadow_worker", doing.name().to_owned());
             self.announce(event).await;
-        }
-    }
-
-    /// Leaves the group, unless something of ours is still pending.
-    async fn leave(&self) {
-        if !self.entries.borrow().is_empty() {
-            return;
-        }
-        let left = (self.shared.comparisons).leave(&self.service, &self.candidate);
-        if let Err(error) = left.await {
-            self.complain(&error);
         }
     }
 }

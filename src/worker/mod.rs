@@ -8,22 +8,23 @@
 
 mod call;
 mod desk;
+mod feed;
 mod gate;
 mod lane;
+mod lanes;
 mod meter;
+mod mirror;
 mod outlook;
 mod pace;
 mod result;
 mod scorer;
 mod status;
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::model::name::{ServiceName, VersionName};
@@ -32,13 +33,24 @@ use crate::review::Mode;
 use crate::store::{Comparisons, Error, Options, Start, View};
 
 use desk::Desk;
+use feed::Feed;
+use lanes::Lanes;
 pub use meter::{Asked, Calls, Meter};
+pub use mirror::Mirror;
 pub use status::{Doing, Status};
 
 /// How often the configuration is read.
 const READ_EVERY: Duration = Duration::from_secs(1);
-/// The most lanes of one worker.
-const LANES_MAX: usize = 1_000;
+/// The most calls to a candidate at once, where nobody says otherwise: models are expensive.
+const MAX_CONCURRENT: usize = 4;
+
+/// The most calls to a candidate, where nobody says otherwise.
+fn usual_rate() -> Rate {
+    Rate {
+        count: 10,
+        per: Duration::from_secs(1),
+    }
+}
 
 /// What a worker is to do.
 #[derive(Clone, Debug)]
@@ -47,6 +59,8 @@ pub struct Plan {
     pub config: Options,
     /// Redis with the records and results.
     pub records: Options,
+    /// Brokers of Kafka to begin with, for services whose records are there.
+    pub kafka: Option<String>,
     /// Whose records.
     pub services: Vec<ServiceName>,
     /// Which candidates; empty: those that the policies name.
@@ -78,6 +92,18 @@ struct Shared {
     scorer: scorer::Scorer,
 }
 
+impl Shared {
+    fn new(plan: Plan, comparisons: Comparisons, herald: Option<Comparisons>) -> Self {
+        Self {
+            scorer: scorer::Scorer::new(plan.scorer_key.clone()),
+            plan,
+            comparisons,
+            herald,
+            calls: call::Caller::default(),
+        }
+    }
+}
+
 /// Works until `stop` says so, or everything is compared where that is enough; tells each second
 /// how far every lane is. Needs a `LocalSet` around it.
 pub async fn run(
@@ -98,59 +124,40 @@ pub async fn run(
     }
     let mut desk = Desk::new(view, plan.services.clone());
     desk.read().await?;
-    let shared = Rc::new(Shared {
-        scorer: scorer::Scorer::new(plan.scorer_key.clone()),
-        plan,
-        comparisons,
-        herald,
-        calls: call::Caller::default(),
-    });
-    let mut lanes: BTreeMap<(ServiceName, VersionName), lane::Handle> = BTreeMap::new();
-    let mut running = JoinSet::new();
+    let shared = Rc::new(Shared::new(plan, comparisons, herald));
+    let mut lanes = Lanes::new(Rc::clone(&shared), stop.clone());
     let mut turns = interval(READ_EVERY);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         for (service, job) in desk.jobs() {
-            let named = &shared.plan.candidates;
-            let candidates = if named.is_empty() {
-                &job.policy.candidates
-            } else {
-                named
-            };
-            for candidate in candidates {
-                let key = (service.clone(), candidate.clone());
-                match lanes.get(&key) {
-                    Some(lane) => lane.give(Rc::clone(job)),
-                    None if lanes.len() < LANES_MAX => {
-                        let (handle, lane) =
-                            lane::open(Rc::clone(&shared), key.clone(), Rc::clone(job));
-                        running.spawn_local(lane.run(stop.clone()));
-                        lanes.insert(key, handle);
-                    }
-                    None => {}
-                }
+            for candidate in lanes.candidates(job).to_vec() {
+                let names = (service.as_str(), candidate.as_str());
+                lanes.give((service, &candidate), job, |place| {
+                    Feed::at(place, &shared.plan, names)
+                });
             }
         }
-        let all = || lanes.values().map(lane::Handle::status).collect::<Vec<_>>();
+        if shared.plan.once && lanes.lead_nowhere() {
+            break;
+        }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
             _ = turns.tick() => {
-                tell(&all());
+                tell(&lanes.statuses());
                 // What was read last stays in force while Redis is away.
                 if let Err(error) = desk.read().await {
                     crate::telemetry::redis_lost(&error.to_string());
                 }
             }
-            Some(_ended) = running.join_next(), if !running.is_empty() => {
-                if running.is_empty() && shared.plan.once {
+            last = lanes.ended() => {
+                if last && shared.plan.once {
                     break;
                 }
             }
         }
     }
-    while running.join_next().await.is_some() {}
-    let statuses = lanes.values().map(lane::Handle::status).collect();
+    lanes.all_ended().await;
     // Whatever is pending stays pending: somebody will claim it.
     drop(shared.comparisons.close().await);
-    Ok(statuses)
+    Ok(lanes.statuses())
 }

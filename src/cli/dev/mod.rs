@@ -145,6 +145,7 @@ async fn compare(redis: SocketAddr) {
     let plan = worker::Plan {
         config: options.clone(),
         records: options,
+        kafka: None,
         services: Name::parse("test_server").into_iter().collect(),
         candidates: Vec::new(),
         start: store::Start::Oldest,

@@ -61,6 +61,7 @@ fn work(shadow: &settings::Worker) -> Result<ExitCode, Error> {
     let plan = Plan {
         config,
         records,
+        kafka: shadow.kafka.clone(),
         services: shadow.services.clone(),
         candidates: shadow.candidate.clone(),
         start,

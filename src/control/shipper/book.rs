@@ -9,7 +9,7 @@ use crate::model::copies::Fate;
 use crate::model::live::ServiceLive;
 use crate::model::name::ServiceName;
 use crate::model::shadow::Shadow;
-use crate::model::table::Table;
+use crate::model::table::{Service, Table};
 use crate::shadow::{Draft, Held, Record};
 use crate::store::{Part, Shipment};
 
@@ -103,11 +103,21 @@ impl Book {
         account
     }
 
-    /// So many records of a service came to this end, and the books are to know.
-    pub(super) fn count(&mut self, draft: &Draft, fate: Fate) {
-        let account = self.account(&draft.service.name, &draft.service.live);
-        draft.service.live.copies.count(fate, 1);
-        account.add(fate, 1);
+    /// A record of a service came to this end, and the books are to know.
+    pub(super) fn count(&mut self, service: &Service, fate: Fate) {
+        let account = self.account(&service.name, &service.live);
+        service.live.copies.count(fate, 1);
+        // What requests count as well is taken over from there.
+        if !BY_REQUESTS.contains(&fate) {
+            account.add(fate, 1);
+        }
+    }
+
+    /// The last record of a service that was written went nowhere: its number is free.
+    pub(super) fn take_back(&mut self, service: &ServiceName) {
+        if let Some(account) = self.accounts.get_mut(service) {
+            account.sequence = account.sequence.saturating_sub(1);
+        }
     }
 
     /// The record of a draft, with the next number of its service, in JSON.
@@ -135,7 +145,7 @@ impl Book {
                 break;
             };
             if age(&draft, now_ms) > draft.policy.max_age {
-                self.count(&draft, Fate::DroppedAge);
+                self.count(&draft.service, Fate::DroppedAge);
                 continue;
             }
             let (name, policy) = (draft.service.name.clone(), Arc::clone(&draft.policy));

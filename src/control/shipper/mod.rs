@@ -5,6 +5,8 @@
 //! waited for by a request.
 
 mod book;
+mod mirrors;
+mod topics;
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -17,13 +19,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::book::{Book, RECORDS_MAX};
+use self::mirrors::Mirrors;
+use self::topics::Topics;
 use super::chain;
 use super::outbox::Outbox;
 use super::watcher::Shared;
-use crate::model::copies::Fate;
 use crate::model::shadow::Sink;
 use crate::model::table::Table;
-use crate::shadow::{Draft, Held};
+use crate::shadow::{Draft, Held, Parcel};
 use crate::store::{Error, ShadowStream, Shipment};
 use crate::telemetry;
 
@@ -33,13 +36,27 @@ const LINGER: Duration = Duration::from_millis(20);
 const TELL_EVERY: Duration = Duration::from_millis(250);
 /// Between two tries: at first, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How long the last records may take when the gateway stops.
+/// How long the last records may take when the gateway stops, and then again the books about those
+/// that were given up.
 const LEAVE: Duration = Duration::from_secs(2);
+
+/// Where records go.
+#[derive(Debug)]
+pub struct Sinks {
+    /// The streams, and the books about all records.
+    pub stream: Arc<ShadowStream>,
+    /// Brokers of Kafka to begin with: `host:port`, commas between.
+    pub kafka: Option<String>,
+    /// Who compares records in this process.
+    pub mirror: mpsc::UnboundedSender<Parcel>,
+}
 
 /// Ships.
 #[derive(Debug)]
 pub struct Shipper {
     stream: Arc<ShadowStream>,
+    topics: Topics,
+    mirrors: Mirrors,
     gateway: String,
     inbox: mpsc::Receiver<Box<Draft>>,
     table: Arc<ArcSwap<Table>>,
@@ -69,13 +86,15 @@ impl Shipper {
     /// A shipper that has not begun, of the gateway called `gateway`.
     #[must_use]
     pub fn new(
-        stream: Arc<ShadowStream>,
+        sinks: Sinks,
         gateway: String,
         inbox: mpsc::Receiver<Box<Draft>>,
         shared: &Shared,
     ) -> Self {
         Self {
-            stream,
+            stream: sinks.stream,
+            topics: Topics::new(sinks.kafka),
+            mirrors: Mirrors::new(sinks.mirror),
             book: Book::new(gateway.clone(), now_ms()),
             gateway,
             inbox,
@@ -93,7 +112,7 @@ impl Shipper {
         }
     }
 
-    /// Ships until `stop`, and then what is left, for two seconds at most.
+    /// Ships until `stop`, and then what is left, for some seconds at most.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
         let mut sending = None;
@@ -108,34 +127,44 @@ impl Shipper {
                 }
                 Ok(()) = self.revision.changed() => self.book.meet_all(&self.table.load()),
                 shipped = ended(&mut sending) => self.answered(shipped),
+                report = self.topics.reported() => self.topics.note(report, &mut self.book),
                 () = until(due) => {}
             }
             self.watch();
             self.send(&mut sending);
         }
-        let rest = async {
-            loop {
-                while let Ok(draft) = self.inbox.try_recv() {
-                    came.push(draft);
-                }
-                self.sort(came.drain(..));
-                self.is_over = true;
-                self.send(&mut sending);
-                if sending.is_none() && self.current.is_none() {
-                    break;
-                }
-                let again = Instant::now() + LINGER;
-                tokio::select! {
-                    shipped = ended(&mut sending) => self.answered(shipped),
-                    () = until(Some(again)) => {}
-                }
-            }
-            // Whoever leaves in disorder leaves too.
-            self.stream.close().await.ok();
-        };
-        if timeout(LEAVE, rest).await.is_err() {
+        if timeout(2 * LEAVE, self.finish(&mut sending)).await.is_err() {
             telemetry::shadow_unshipped();
         }
+    }
+
+    /// Ships what is left.
+    async fn finish(&mut self, sending: &mut Option<Sending>) {
+        let mut came = Vec::new();
+        let mut give_up = Some(Instant::now() + LEAVE);
+        self.is_over = true;
+        loop {
+            while let Ok(draft) = self.inbox.try_recv() {
+                came.push(draft);
+            }
+            self.sort(came.drain(..));
+            if give_up.is_some_and(|at| Instant::now() >= at) {
+                give_up = None;
+                self.topics.give_up();
+            }
+            self.send(sending);
+            if sending.is_none() && self.current.is_none() && self.topics.on_the_way() == 0 {
+                break;
+            }
+            let again = Instant::now() + LINGER;
+            tokio::select! {
+                shipped = ended(sending) => self.answered(shipped),
+                report = self.topics.reported() => self.topics.note(report, &mut self.book),
+                () = until(Some(again)) => {}
+            }
+        }
+        // Whoever leaves in disorder leaves too.
+        self.stream.close().await.ok();
     }
 
     /// Where each copy goes.
@@ -146,7 +175,8 @@ impl Shipper {
                     self.since.get_or_insert_with(Instant::now);
                     self.waiting.push_back(draft);
                 }
-                Sink::Kafka | Sink::Mirror => self.book.count(&draft, Fate::DroppedSink),
+                Sink::Kafka => self.topics.send(*draft, &mut self.book),
+                Sink::Mirror => self.mirrors.send(*draft, &mut self.book),
             }
         }
     }

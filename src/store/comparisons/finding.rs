@@ -69,9 +69,13 @@ pub struct Offer {
 }
 
 impl Finding {
-    /// The arguments of `commit_comparison.lua`.
-    pub(super) fn args(&self, group: &str, candidate: &VersionName, entry: &str) -> Vec<Vec<u8>> {
-        let mut args = vec![bytes(group), bytes(entry)];
+    /// The arguments of `count_finding.lua`, behind those of the script before.
+    pub(super) fn args(
+        &self,
+        mut args: Vec<Vec<u8>>,
+        candidate: &VersionName,
+        entry: &str,
+    ) -> Vec<Vec<u8>> {
         let mut say = |text: &str| args.push(bytes(text));
         say(&self.counts.len().to_string());
         for (field, increment) in &self.counts {

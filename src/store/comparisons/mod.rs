@@ -5,6 +5,7 @@
 
 mod finding;
 mod labels;
+mod logs;
 
 use std::collections::HashMap;
 
@@ -24,6 +25,7 @@ use crate::model::name::{ServiceName, VersionName};
 
 pub use finding::{Finding, Letter, Mark, Offer};
 pub use labels::{Offered, Pick, Saved, Verdicts};
+pub use logs::{Log, Mark as LowMark, Numbered};
 
 /// How many records are looked at to see how far gateways have counted.
 const LOOKED_AT: u32 = 200;
@@ -47,7 +49,10 @@ struct Scripts {
     open: Script,
     read: Script,
     claim: Script,
+    open_log: Script,
+    hand_out: Script,
     commit: Script,
+    commit_offset: Script,
     reserve: Script,
     save: Script,
 }
@@ -73,6 +78,8 @@ pub struct Taken {
     pub deliveries: u64,
     /// Its text; empty where the entry holds none.
     pub record: Vec<u8>,
+    /// Where it stands, if not in a stream.
+    pub numbered: Option<Numbered>,
 }
 
 /// Records taken over from others, and where to look next.
@@ -98,7 +105,16 @@ impl Comparisons {
                 open: lua(include_str!("../../../lua/open_comparison.lua")),
                 read: lua(include_str!("../../../lua/read_records.lua")),
                 claim: lua(include_str!("../../../lua/claim_records.lua")),
-                commit: lua(include_str!("../../../lua/commit_comparison.lua")),
+                open_log: lua(include_str!("../../../lua/open_log.lua")),
+                hand_out: lua(include_str!("../../../lua/hand_out.lua")),
+                commit: lua(concat!(
+                    include_str!("../../../lua/commit_entry.lua"),
+                    include_str!("../../../lua/count_finding.lua")
+                )),
+                commit_offset: lua(concat!(
+                    include_str!("../../../lua/commit_offset.lua"),
+                    include_str!("../../../lua/count_finding.lua")
+                )),
                 reserve: lua(include_str!("../../../lua/reserve_pair.lua")),
                 save: lua(include_str!("../../../lua/save_label.lua")),
             },
@@ -192,6 +208,7 @@ impl Comparisons {
                 entry: entry.as_string()?,
                 deliveries: 1,
                 record: record.as_bytes()?.to_vec(),
+                numbered: None,
             })
         });
         taken.collect::<Option<_>>().ok_or(Error::Answer(STEP))
@@ -246,7 +263,7 @@ impl Comparisons {
         &self,
         service: &ServiceName,
         candidate: &VersionName,
-        entry: &str,
+        taken: &Taken,
         finding: &Finding,
     ) -> Result<bool, Error> {
         const STEP: &str = "count a comparison";
@@ -259,8 +276,22 @@ impl Comparisons {
             self.keys.labels_open(service),
             self.keys.label(service, name),
         ]);
-        let args = finding.args(&group(candidate), candidate, entry);
-        let answer = self.run(STEP, &self.scripts.commit, keys, args).await?;
+        let (script, own) = match &taken.numbered {
+            None => {
+                let own = [&*group(candidate), &taken.entry].map(bytes);
+                (&self.scripts.commit, own.into())
+            }
+            Some(numbered) => {
+                let [lows, done, handed] = numbered.keys(&self.keys, service, candidate);
+                if let Some(first) = keys.first_mut() {
+                    *first = lows;
+                }
+                keys.extend([done, handed]);
+                (&self.scripts.commit_offset, numbered.args())
+            }
+        };
+        let args = finding.args(own, candidate, &taken.entry);
+        let answer = self.run(STEP, script, keys, args).await?;
         answer
             .as_u64()
             .map(|counted| counted == 1)
@@ -444,6 +475,7 @@ fn decode_claimed(answer: Value) -> Option<Claimed> {
             entry: entry.as_string()?,
             deliveries: deliveries.as_u64()?,
             record: record.as_bytes()?.to_vec(),
+            numbered: None,
         })
     });
     Some(Claimed {

@@ -42,6 +42,7 @@ pub fn options_at(url: &str, prefix: &str) -> ControlOptions {
     ControlOptions {
         stats: store.clone(),
         shadow: store.clone(),
+        kafka: None,
         store,
         recorder: recorder(),
         threads: 1,

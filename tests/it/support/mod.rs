@@ -6,6 +6,7 @@ pub mod crowd;
 pub mod exposition;
 pub mod faulty;
 pub mod gateway;
+pub mod kafka;
 pub mod load;
 pub mod pane;
 pub mod pilot;

@@ -55,6 +55,7 @@ pub fn options(redis: &Redis) -> app::Options {
         }),
         stats: store.clone(),
         shadow: store.clone(),
+        kafka: None,
         store,
         recorder: super::control::recorder(),
         pilot: false,

@@ -1,36 +1,29 @@
--- Counts what came of one record, exactly once however often it was compared: only who takes it out
--- of the group's pending records counts it. Keeps examples of what differs, the five newest a kind,
--- and puts a pair up for people to judge.
+-- Counts what came of one record: the part that the scripts share which count one. They find out
+-- first whether it was counted before, and say in `at` which of their arguments is the last of their
+-- own. Keeps examples of what differs, the five newest a kind, and puts a pair up for people to judge.
 --
--- KEYS[1] the stream of records
+-- KEYS[1] that of the script before
 -- KEYS[2] the hash of results
 -- KEYS[3] the stream of dead letters
 -- KEYS[4] the stream of examples
 -- KEYS[5] the stream of pairs to label
 -- KEYS[6] the sorted set of pairs that are not labelled yet
 -- KEYS[7] the hash of the pair's labels
--- ARGV[1] the group
--- ARGV[2] the record's entry
--- ARGV[3] how many counters; each is a field and an increment
+-- ARGV    behind those of the script before:
+--         how many counters; each is a field and an increment
 -- then    how many paths are told apart at most
 -- then    how many marks; each is a path, and candidate_only, noise_only or both
 -- then    how many dead letters are kept, and how many texts the letter has: field and value in turn
 -- then    how many kinds the example is one of; each is a name
 -- then    how many texts the example has: field and value in turn
 -- then    how many pairs may wait for a label, the name of this one, and how many texts it has
--- Returns 1 where it was counted, 0 where somebody else did
--- Called by store::Comparisons::commit
+-- Returns 1: it was counted
+-- Called by the end of commit_entry.lua and commit_offset.lua
 
-local stream, results, dead, examples = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local results, dead, examples = KEYS[2], KEYS[3], KEYS[4]
 local pairs_to_label, open, label = KEYS[5], KEYS[6], KEYS[7]
-local group, entry = ARGV[1], ARGV[2]
 local EXAMPLES_EACH = 5
 
-if redis.call('XACK', stream, group, entry) == 0 then
-  return 0
-end
-
-local at = 2
 local function take()
   at = at + 1
   return ARGV[at]
