@@ -10,7 +10,7 @@
 -- ARGV[1] the log: the field of its low mark
 -- ARGV[2] the record's number
 -- ARGV[3] the first number behind the record before it: those between do not exist
--- ARGV[4] life of low mark and set in seconds; 0 for ever
+-- ARGV[4] life of low mark and set in seconds, of a log that begins with 0; 0 for ever
 -- ARGV[5] the gateway that wrote it, start and sequence number in ARGV[6] and ARGV[7]; or empty
 -- ARGV    as count_finding.lua says
 -- Returns 1 where it was counted, 0 where somebody else did
@@ -22,7 +22,7 @@ local gateway, epoch, sequence = ARGV[5], ARGV[6], ARGV[7]
 local at = 7
 
 redis.call('HDEL', handed, log .. ':' .. ARGV[2])
-local low = tonumber(redis.call('HGET', lows, log) or from)
+local low = tonumber(redis.call('HGET', lows, log) or (life_s > 0 and 0) or from)
 if number < low or #redis.call('ZRANGEBYSCORE', done, number, number) > 0 then
   return 0
 end

@@ -41,6 +41,8 @@ const SILENCE: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// A member of a group that shares the partitions of one topic.
 pub struct Consumer {
     inner: Arc<StreamConsumer<Context>>,
+    /// Asks where partitions end: a client of its own, so that no question touches the group.
+    asker: Arc<BaseConsumer>,
     topic: String,
     moves: mpsc::UnboundedReceiver<Move>,
     events: mpsc::UnboundedReceiver<Result<Fetched, Error>>,
@@ -115,6 +117,11 @@ impl Consumer {
             .set("topic.metadata.refresh.interval.ms", LOOK_AROUND_MS)
             .create_with_context(context)
             .map_err(step("make a consumer"))?;
+        let asker: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &membership.servers)
+            .set("client.id", "smartlink")
+            .create()
+            .map_err(step("make a client"))?;
         let subscribed = consumer.subscribe(&[&membership.topic]);
         subscribed.map_err(step("subscribe to the topic"))?;
         let inner = Arc::new(consumer);
@@ -131,6 +138,7 @@ impl Consumer {
         });
         Ok(Self {
             inner,
+            asker: Arc::new(asker),
             topic: membership.topic.clone(),
             moves,
             events,
@@ -192,13 +200,15 @@ impl Consumer {
 
     /// Where the partitions of the topic begin and end; none where there is no such topic yet.
     pub fn marks(&self) -> impl Future<Output = Result<Marks, Error>> + use<> {
-        let (consumer, topic) = (Arc::clone(&self.inner), self.topic.clone());
+        let (asker, topic) = (Arc::clone(&self.asker), self.topic.clone());
         let asked = tokio::task::spawn_blocking(move || {
-            let known = consumer.fetch_metadata(Some(&topic), ASK_MAX);
+            // Errors pile up otherwise; who asks is told anyway.
+            while asker.poll(Duration::ZERO).is_some() {}
+            let known = asker.fetch_metadata(Some(&topic), ASK_MAX);
             let known = known.map_err(step("ask for the partitions of the topic"))?;
             let partitions = known.topics().iter().flat_map(MetadataTopic::partitions);
             let marks = partitions.map(|it| {
-                let marks = consumer.fetch_watermarks(&topic, it.id(), ASK_MAX);
+                let marks = asker.fetch_watermarks(&topic, it.id(), ASK_MAX);
                 Ok((it.id(), marks.map_err(step("ask where a partition ends"))?))
             });
             marks.collect::<Result<Marks, Error>>()

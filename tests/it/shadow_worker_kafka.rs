@@ -72,6 +72,24 @@ fn kill(mut worker: Child) {
     worker.wait().expect("it ends");
 }
 
+/// Waits until so many are counted, and says how many are: the cluster of the tests takes seconds for
+/// each change in a group.
+#[track_caller]
+fn await_count(count: impl Fn() -> u64, wanted: u64) -> u64 {
+    let end = std::time::Instant::now() + Duration::from_mins(2);
+    loop {
+        let now = count();
+        if now >= wanted {
+            return now;
+        }
+        assert!(
+            std::time::Instant::now() < end,
+            "{now} of {wanted} are counted"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Compares all there is.
 #[track_caller]
 fn compare_all(redis: &Redis, kafka: &Kafka, more: &[&str]) -> String {
@@ -174,10 +192,8 @@ fn records_of_a_topic_are_counted_once_however_often_workers_are_killed() {
     let mut midway = 0;
     for kill in 0..KILLS {
         // Each life does some work, however slow the machine is.
-        before = eventually("records are counted", || {
-            let now = done();
-            (now > before + 40 + (kill as u64 % 5) * 10 || now == MANY + poison).then_some(now)
-        });
+        let wanted = before + 40 + (kill as u64 % 5) * 10;
+        before = await_count(done, wanted.min(MANY + poison));
         midway += usize::from(before < MANY + poison);
         let worker = &mut workers[kill % 2];
         worker.kill().expect("it runs");
@@ -185,10 +201,7 @@ fn records_of_a_topic_are_counted_once_however_often_workers_are_killed() {
         *worker = start(&redis, &args);
     }
     assert_eq!(midway, KILLS, "all were killed before the end");
-    let end = std::time::Instant::now() + Duration::from_mins(2);
-    while done() < MANY + poison && std::time::Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    await_count(done, MANY + poison);
     assert_eq!(counter(&redis, "counted"), MANY);
     assert_eq!(counter(&redis, "dead"), poison);
     assert_eq!(counter(&redis, "read"), MANY + poison);

@@ -12,7 +12,7 @@ use crate::model::name::{ServiceName, VersionName};
 use crate::store::Error;
 
 /// For how many seconds what a gateway handed over by itself is remembered, since the last one.
-const HANDED_OVER_S: u32 = 7 * 86_400;
+const HANDED_OVER_S: u32 = 30 * 86_400;
 
 /// A log of numbered records.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::Error;
 use crate::broker::{Consumer, Fetched, Marks, Membership, Move};
@@ -14,6 +15,8 @@ use crate::worker::lane::Lane;
 
 /// After how long a worker that says nothing is missed, unless the operator says otherwise.
 const SILENCE: Duration = Duration::from_secs(10);
+/// Between two questions whether anything is left.
+const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// A member of the group of a candidate.
 pub(in crate::worker) struct Topic {
@@ -30,6 +33,8 @@ pub(in crate::worker) struct Topic {
     waiting: VecDeque<(Numbered, Vec<u8>)>,
     /// How far all was when it was last found that nothing is left.
     seen_empty: Option<Marks>,
+    /// When it was last asked whether anything is left.
+    asked: Option<Instant>,
 }
 
 /// How far a partition is read.
@@ -59,6 +64,7 @@ impl Topic {
             reading: BTreeMap::new(),
             waiting: VecDeque::new(),
             seen_empty: None,
+            asked: None,
         }
     }
 
@@ -200,7 +206,12 @@ impl Topic {
         Ok((lows, marks))
     }
 
-    pub(super) async fn is_empty(&self, lane: &Lane) -> Result<bool, Error> {
+    pub(super) async fn is_empty(&mut self, lane: &Lane) -> Result<bool, Error> {
+        let now = Instant::now();
+        if self.asked.is_some_and(|at| now < at + ASK_EVERY) {
+            return Ok(false);
+        }
+        self.asked = Some(now);
         let (lows, marks) = self.ends(lane).await?;
         Ok(are_finished(&lows, &marks))
     }
