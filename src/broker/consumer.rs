@@ -201,7 +201,7 @@ impl Consumer {
     /// Where the partitions of the topic begin and end; none where there is no such topic yet.
     pub fn marks(&self) -> impl Future<Output = Result<Marks, Error>> + use<> {
         let (asker, topic) = (Arc::clone(&self.asker), self.topic.clone());
-        let asked = tokio::task::spawn_blocking(move || {
+        let found = tokio::task::spawn_blocking(move || {
             // Errors pile up otherwise; who asks is told anyway.
             while asker.poll(Duration::ZERO).is_some() {}
             let known = asker.fetch_metadata(Some(&topic), ASK_MAX);
@@ -214,8 +214,8 @@ impl Consumer {
             marks.collect::<Result<Marks, Error>>()
         });
         async move {
-            let asked = asked.await;
-            asked.unwrap_or_else(|ended| {
+            let found = found.await;
+            found.unwrap_or_else(|ended| {
                 Err(Error::Step {
                     step: "ask where partitions end",
                     source: super::Reason(ended.to_string()),

@@ -54,6 +54,7 @@ impl Mirror {
             max_concurrent: MAX_CONCURRENT,
             claim_after: None,
             once: false,
+            scorer_key: None,
         };
         let thread = thread::Builder::new().name("mirror".to_owned());
         let thread = thread.spawn(move || run_thread(plan, parcels))?;
@@ -107,8 +108,11 @@ async fn work(
     let life = format!("{}:{now}", plan.config.instance);
     let view = View::connect(&plan.config)?;
     let comparisons = Comparisons::connect(&plan.records)?;
+    let apart = plan.records.url != plan.config.url;
+    let herald = apart.then(|| Comparisons::connect(&plan.config));
+    let herald = herald.transpose()?;
     let mut desk = Desk::new(view, Vec::new());
-    let shared = Rc::new(Shared::new(plan, comparisons));
+    let shared = Rc::new(Shared::new(plan, comparisons, herald));
     let mut sorter = Sorter {
         life,
         opened: 0,

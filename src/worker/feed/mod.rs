@@ -20,7 +20,7 @@ pub(super) enum Feed {
     /// A Redis Stream.
     Stream(Stream),
     /// A topic of Kafka.
-    Topic(Topic),
+    Topic(Box<Topic>),
     /// This process hands them over.
     Handed(Handed),
 }
@@ -66,7 +66,7 @@ impl Feed {
         match (place, &plan.kafka) {
             (Place::Stream, _) => Some(Self::Stream(Stream::default())),
             (Place::Topic(topic), Some(servers)) => {
-                Some(Self::Topic(Topic::new(servers.clone(), topic)))
+                Some(Self::Topic(Box::new(Topic::new(servers.clone(), topic))))
             }
             (Place::Topic(_), None) => {
                 let why = "to kafka, but this worker has no --kafka";
