@@ -28,9 +28,24 @@ pub struct Dev {
     /// End after this time
     #[arg(long = "for", value_name = "DURATION", value_parser = flag::duration)]
     pub lasting: Option<Duration>,
+    /// Lead a candidate to all of the traffic, with short clocks: a good one, a bad one, or one that is
+    /// bad only to users
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub rollout: Option<DevRollout>,
     /// Do not install a Redis server where none is found
     #[arg(long)]
     pub no_install: bool,
+}
+
+/// Which candidate `dev --rollout` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DevRollout {
+    /// One that is as good as base.
+    Good,
+    /// One that fails copies too: no user meets it.
+    Bad,
+    /// One that fails only users.
+    Flaky,
 }
 
 /// Flags of `demo`.

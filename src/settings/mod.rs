@@ -32,7 +32,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::clients::{Clients, ProxyProtocol};
-pub use self::demo::{Demo, Dev};
+pub use self::demo::{Demo, Dev, DevRollout};
 pub use self::hand::{
     Backup, DeleteRoute, Diff, Explain, FileForm, History, Import, ListRoutes, RouteAction,
     RouteVerb, SetRoute, Shift, Standing, Undo, Wait,

@@ -4,6 +4,7 @@
 //! Invariant: whatever ends it, no process and no folder of its own stays behind.
 
 mod redis;
+mod rollout;
 mod traffic;
 
 use std::io;
@@ -15,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep};
 
+use super::demo::Faults;
 use super::{demo, serve, signal};
 use crate::app::{self, App};
 use crate::model::keys::Keys;
@@ -76,9 +78,13 @@ async fn play(dev: &settings::Dev) -> Result<ExitCode, super::Error> {
     let server = redis::find(install).await?;
     let redis = Redis::start(&server, dev.redis_port).await?;
     let mut services = JoinSet::new();
-    let base = spawn_demo(&mut services, "base", false).await?;
-    let candidate = spawn_demo(&mut services, "candidate", false).await?;
-    let next = spawn_demo(&mut services, "next", true).await?;
+    let base = spawn_demo(&mut services, "base", Faults::None).await?;
+    if let Some(kind) = dev.rollout {
+        let candidate = spawn_demo(&mut services, "candidate", rollout::faults(kind)).await?;
+        return rollout::play(dev, &redis, [base, candidate]).await;
+    }
+    let candidate = spawn_demo(&mut services, "candidate", Faults::None).await?;
+    let next = spawn_demo(&mut services, "next", Faults::All).await?;
     for command in [
         format!(
             "HSET smartlink:endpoints:test_server http://{base}/get_lng_lat/ base \
@@ -117,7 +123,7 @@ async fn play(dev: &settings::Dev) -> Result<ExitCode, super::Error> {
 async fn spawn_demo(
     services: &mut JoinSet<std::convert::Infallible>,
     version: &str,
-    faulty: bool,
+    faults: Faults,
 ) -> Result<SocketAddr, super::Error> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listener = demo::listen(any).await?;
@@ -127,21 +133,26 @@ async fn spawn_demo(
     })?;
     let role = demo::Role {
         version: version.to_owned(),
-        faulty,
+        faults,
     };
     services.spawn(demo::serve(listener, role));
     Ok(address)
 }
 
-/// Compares `next`, which no user sees, with `base` on everything that is asked.
-async fn compare(redis: SocketAddr) {
-    let options = store::Options {
+/// Where the private Redis is.
+fn place(redis: SocketAddr) -> store::Options {
+    store::Options {
         url: format!("redis://{redis}/0"),
         user: None,
         password: None,
         keys: Keys::new("smartlink:"),
         instance: "dev".to_owned(),
-    };
+    }
+}
+
+/// Compares what no user sees yet with `base` on everything that is asked.
+async fn compare(redis: SocketAddr) {
+    let options = place(redis);
     let plan = worker::Plan {
         config: options.clone(),
         records: options,
