@@ -1,5 +1,7 @@
 //! The only place that wires rooms together and begins what runs in the background.
 
+mod error;
+
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+pub use self::error::Error;
 use crate::access;
 use crate::admin::{self, Admin};
 use crate::control::alerter::{self, Alerter, Secrets};
@@ -26,7 +29,7 @@ use crate::control::quotas::Leases;
 use crate::control::recorder::{self, Recorder};
 use crate::control::shipper::{Shipper, Sinks};
 use crate::control::status::Status;
-use crate::control::watcher::{self, NameHeld, Shared, Watcher};
+use crate::control::watcher::{self, Shared, Watcher};
 use crate::inquiry::Office;
 use crate::model::table::Table;
 use crate::policy::quotas::Demand;
@@ -211,35 +214,6 @@ pub struct ControlOptions {
     pub unwatched: Duration,
     /// What the data plane counts of itself.
     pub meters: Arc<Meters>,
-}
-
-/// Why the control plane cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No thread or no runtime.
-    #[error("cannot start the control plane")]
-    Runtime(#[source] std::io::Error),
-    /// Redis can never be reached so.
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    /// The admin port cannot be opened.
-    #[error(transparent)]
-    Admin(#[from] admin::Error),
-    /// The data plane cannot start.
-    #[error(transparent)]
-    Proxy(#[from] proxy::Error),
-    /// The name is taken.
-    #[error(transparent)]
-    Name(#[from] NameHeld),
-    /// The access log cannot be opened.
-    #[error("cannot open the access log")]
-    AccessLog(#[source] std::io::Error),
-    /// No thread sends spans.
-    #[error("cannot send spans")]
-    Spans(#[source] std::io::Error),
-    /// The thread ended before it said anything.
-    #[error("the control plane ended at its start")]
-    Ended,
 }
 
 /// The control plane: one thread with one runtime, on which everything runs that is not a
