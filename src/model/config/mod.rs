@@ -6,6 +6,7 @@
 mod build;
 mod callers;
 mod covered;
+mod history;
 mod judge;
 mod precedence;
 mod roster;
@@ -16,13 +17,13 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use history::{CHANGES_MAX, History};
 pub use snapshot::Snapshot;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
-use super::change::{self, Change};
 use super::decode::{ConfigError, Raw};
 use super::keys::{Keys, Object};
 use super::name::Name;
@@ -31,7 +32,7 @@ use super::table::Table;
 use super::tokens::{self, TokenHash};
 use super::visible;
 use roster::{Roster, token_hash};
-use slot::{Good, Packed, Slot};
+use slot::{Good, Slot};
 
 /// The most objects of one kind: services, routes, ...; those beyond are mistakes. Of tokens there
 /// may be `TOKENS_TIMES` as many.
@@ -100,18 +101,6 @@ pub struct Applied {
     pub history: History,
 }
 
-/// The changes of a batch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct History {
-    /// The first of them, `CHANGES_MAX` at most.
-    pub changes: Vec<Change>,
-    /// Whether there are more.
-    pub more: bool,
-}
-
-/// The most changes of a batch that are told field by field.
-pub const CHANGES_MAX: usize = 1_000;
-
 /// All objects.
 #[derive(Debug)]
 pub struct Config {
@@ -157,24 +146,6 @@ struct Batch {
     /// Objects whose state in force is another one.
     changed: BTreeSet<Object>,
     history: History,
-}
-
-impl Batch {
-    /// Takes note of what an object said and says.
-    fn note(&mut self, object: &Object, old: Option<&Packed>, new: Option<&Packed>) {
-        if !object.is_by_people() {
-            return;
-        }
-        if self.history.changes.len() >= CHANGES_MAX {
-            self.history.more = true;
-            return;
-        }
-        let unpack = |packed: Option<&Packed>| packed.map(Packed::unpack).unwrap_or_default();
-        let found = change::difference(object, &unpack(old), &unpack(new));
-        self.history.changes.extend(found);
-        self.history.more |= self.history.changes.len() > CHANGES_MAX;
-        self.history.changes.truncate(CHANGES_MAX);
-    }
 }
 
 impl Config {
