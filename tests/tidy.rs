@@ -19,7 +19,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("shadow", &["model"]),
     ("judge", &["model"]),
     ("telemetry", &["model"]),
-    ("access", &["stats", "telemetry"]),
+    ("access", &["model", "stats", "telemetry"]),
     (
         "trace",
         &["access", "model", "stats", "telemetry", "transport"],

@@ -14,6 +14,7 @@ mod flag;
 mod hand;
 mod log;
 mod pilot;
+mod refusal;
 mod shadow;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::clients::{Clients, ProxyProtocol};
@@ -391,9 +391,9 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Refusal> {
     let matches = CommandLine::command()
         .mut_subcommands(|verb| verb.disable_version_flag(true))
         .try_get_matches_from(args)
-        .map_err(|error| refusal(&error))?;
+        .map_err(|error| refusal::of(&error))?;
     let mut verb = CommandLine::from_arg_matches(&matches)
-        .map_err(|error| refusal(&error))?
+        .map_err(|error| refusal::of(&error))?
         .verb;
     match &mut verb {
         Verb::Serve(serve) => {
@@ -471,34 +471,5 @@ fn variable(name: &str) -> Result<Option<String>, Refusal> {
         Err(std::env::VarError::NotUnicode(_)) => {
             Err(Refusal::Wrong(format!("{name} is not valid UTF-8")))
         }
-    }
-}
-
-/// Clap's report, as the text that was asked for or as one line.
-fn refusal(error: &clap::Error) -> Refusal {
-    let text = error.render().to_string();
-    if matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    ) {
-        return Refusal::Asked(text);
-    }
-    let parts: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-        .filter(|line| !line.is_empty())
-        .collect();
-    let line = parts.join("; ").replace("; tip: ", "; ");
-    let line = line.strip_prefix("error: ").unwrap_or(&line);
-    match error.get(ContextKind::InvalidArg) {
-        // The value may hold a password.
-        Some(ContextValue::String(flag)) if flag.contains("redis <") => {
-            let value = error
-                .get(ContextKind::InvalidValue)
-                .map(ToString::to_string);
-            Refusal::Wrong(line.replace(&value.unwrap_or_default(), "..."))
-        }
-        _ => Refusal::Wrong(line.to_owned()),
     }
 }

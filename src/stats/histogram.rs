@@ -5,7 +5,7 @@
 //! microseconds, so that a coarse count is an exact sum of fine ones.
 
 /// Fine buckets an octave.
-const STEPS: usize = 32;
+pub const STEPS: usize = 32;
 /// Octaves between the first and the last bound.
 const OCTAVES: usize = 23;
 /// The bound of the first bucket, in microseconds.

@@ -8,15 +8,13 @@
 use crate::judge::trial::freeze;
 use crate::model::decode::Fields;
 use crate::policy::rollout::Slow;
-use crate::stats::histogram::{self, BUCKETS};
+use crate::stats::histogram::{self, BUCKETS, STEPS};
 use crate::stats::live::Fine;
 
 /// The fewest requests in fine buckets that say how `base` is.
 pub(super) const FINE_MIN: u64 = 500;
 /// The fewest requests in windows that do.
 pub(super) const COARSE_MIN: u64 = 100;
-/// Fine buckets in an octave, as of `histogram`.
-const STEPS: u16 = 16;
 
 /// How many requests of `base` fell into each fine bucket, and how many all were.
 #[derive(Clone, Debug)]
@@ -64,9 +62,8 @@ impl Base {
 
     /// Fills the buckets up to a coarse bound, from the one before, as evenly as may be.
     fn spread(&mut self, octave: usize, count: u64) {
-        let steps = usize::from(STEPS);
-        let last = octave * steps;
-        let buckets = if octave == 0 { 1 } else { steps };
+        let last = octave * STEPS;
+        let buckets = if octave == 0 { 1 } else { STEPS };
         let (each, more) = (count / buckets as u64, count % buckets as u64);
         for at in 0..buckets {
             let extra = u64::from((at as u64) < more);
@@ -88,11 +85,12 @@ impl Base {
     /// The bounds, where the candidate may be `ratio` times slower; rounded to whole buckets.
     #[expect(
         clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
         clippy::cast_sign_loss,
-        reason = "a ratio is at most 100, which is 106 buckets"
+        reason = "a ratio is at most 100, which is 213 buckets"
     )]
     pub(super) fn slow(&self, ratio: f64) -> Option<Slow> {
-        let later = (ratio.log2() * f64::from(STEPS)).round().max(0.0) as usize;
+        let later = (ratio.log2() * STEPS as f64).round().max(0.0) as usize;
         let frozen = freeze(&self.counts)?;
         let bound = |bucket: usize| histogram::bound(bucket.min(BUCKETS - 1)).unwrap_or_default();
         Some(Slow {
@@ -126,7 +124,7 @@ mod tests {
         assert_eq!(base.requests(), 100);
         let slow = base.slow(1.2).unwrap();
         assert_eq!(slow.at_us, [800, 1600, 12_800]);
-        // Four of sixteen steps of an octave: 1.19 times.
+        // A quarter of an octave: 1.19 times.
         assert_eq!(slow.candidate_at_us, [951, 1903, 15_222]);
         let near = slow.share.iter().zip([0.5, 0.1, 0.01]);
         assert!(

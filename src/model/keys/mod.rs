@@ -1,5 +1,8 @@
 //! Every Redis key is built and parsed here and nowhere else.
 
+#[cfg(test)]
+mod tests;
+
 use super::name::Name;
 
 /// One configuration object: a hash that people or algorithms write.
@@ -419,94 +422,4 @@ fn escape_glob(text: &str) -> String {
         escaped.push(c);
     }
     escaped
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_object_key_parses_back() {
-        let keys = Keys::new("smartlink:");
-        let name = || Name::parse("ner-v2").expect("valid");
-        let objects = [
-            Object::Defaults,
-            Object::Endpoints(name()),
-            Object::Weights(name()),
-            Object::Service(name()),
-            Object::Route(name()),
-            Object::Token("ab".repeat(32).into()),
-            Object::Issuer(name()),
-            Object::Shadow(name()),
-            Object::Rollout(name()),
-            Object::Pilot(name()),
-            Object::Alert(name()),
-        ];
-        for object in objects {
-            assert_eq!(keys.parse(&keys.object(&object)), Parsed::Object(object));
-        }
-    }
-
-    #[test]
-    fn keys_that_gateways_write_are_named_as_the_contract_says() {
-        let keys = Keys::new("smartlink:");
-        let name = |text: &str| Name::parse(text).expect("valid");
-        let (service, base) = (name("ner"), name("base"));
-        for (key, expected) in [
-            (keys.stats(&service, Some(&base)), "stats:ner:base"),
-            (keys.stats(&service, None), "stats:ner"),
-            (
-                keys.stats_window(&service, Some(&base), 10),
-                "stats:ner:base:10",
-            ),
-            (keys.stats_window(&service, None, 10), "stats:ner::10"),
-            (keys.hist(&service, &base, 7), "hist:ner:base:7"),
-            (keys.live(&service), "live:ner"),
-            (keys.live_endpoints(&service), "live:ner:endpoints"),
-            (keys.trial(&service, &name("v2")), "trial:ner:v2"),
-            (keys.pilot(&service), "pilot:ner"),
-            (keys.pilot_lease(&service), "internal:pilot:ner"),
-        ] {
-            assert_eq!(key, format!("smartlink:{expected}"));
-        }
-    }
-
-    #[test]
-    fn who_looks_on_learns_names_from_keys() {
-        let keys = Keys::new("{a}:");
-        let service = |key: &str| keys.parse_service(key).map(|name| name.to_string());
-        for key in ["{a}:endpoints:s.1", "{a}:health:s.1", "{a}:live:s.1"] {
-            assert_eq!(service(key).as_deref(), Some("s.1"), "{key}");
-        }
-        for key in ["{a}:live:s:endpoints", "{a}:stats:s", "live:s", "{a}:live:"] {
-            assert_eq!(service(key), None, "{key}");
-        }
-        assert_eq!(keys.parse_gateway("{a}:gateway:g:1"), Some("g:1"));
-        assert_eq!(keys.parse_gateway("gateway:g"), None);
-    }
-
-    #[test]
-    fn other_keys_are_not_configuration() {
-        let keys = Keys::new("{a}:");
-        for other in [
-            "smartlink:defaults",
-            "{a}:stats:x",
-            "{a}:events",
-            "{a}:shadow-stream:x",
-            "",
-        ] {
-            assert_eq!(keys.parse(other), Parsed::Other, "{other}");
-        }
-        for bad in [
-            "{a}:route:",
-            "{a}:route:a b",
-            "{a}:token:xyz",
-            "{a}:endpoints:-x",
-        ] {
-            assert_eq!(keys.parse(bad), Parsed::BadName, "{bad}");
-        }
-        assert!(keys.has_hash_tag());
-        assert!(!Keys::new("smartlink:").has_hash_tag());
-        assert!(!Keys::new("{}a:").has_hash_tag());
-    }
 }
