@@ -56,13 +56,14 @@ local standing = redis.call('HGETALL', weights)
 if manner == 'own' then
   local wanted, count = {}, 0
   for version, weight in string.gmatch(expected, '([^,=]+)=([^,=]+)') do
-    wanted[version] = weight
+    wanted[version] = tonumber(weight)
     count = count + 1
   end
   for i = 1, #standing, 2 do
-    local version, weight = standing[i], standing[i + 1]
-    if tonumber(weight) ~= 0 then
-      if wanted[version] ~= weight then
+    -- As numbers: who writes 050 means 50.
+    local version, weight = standing[i], tonumber(standing[i + 1])
+    if weight ~= 0 then
+      if not weight or wanted[version] ~= weight then
         return 'weights'
       end
       count = count - 1

@@ -147,22 +147,28 @@ impl Trial {
         })
     }
 
-    /// ln E that requests were not divided as the weights say; see [`assignment::DOUBT`].
+    /// ln E that requests, or callers, were not divided as the weights say; see
+    /// [`assignment::DOUBT`].
     #[must_use]
-    pub fn misdivided(&self) -> f64 {
+    pub fn misdivided(&self, unit: Unit) -> f64 {
         let split = |(share, arms): (f64, &Arms)| {
-            assignment::ln_e(share, arms.candidate.requests, arms.base.requests)
+            assignment::ln_e(share, arms.candidate.all_of(unit), arms.base.all_of(unit))
         };
         self.compared().map(split).sum()
     }
 
-    /// Requests for which the candidate was chosen, under any share.
+    /// Requests, or callers, for which the candidate was chosen, under any share.
     #[must_use]
-    pub fn candidate_requests(&self) -> u64 {
-        self.shares
-            .values()
-            .map(|arms| arms.candidate.requests)
-            .sum()
+    pub fn of_candidate(&self, unit: Unit) -> u64 {
+        let arms = self.shares.values();
+        arms.map(|arms| arms.candidate.all_of(unit)).sum()
+    }
+
+    /// The same of both versions.
+    #[must_use]
+    pub fn of_both(&self, unit: Unit) -> u64 {
+        let base = self.shares.values().map(|arms| arms.base.all_of(unit));
+        self.of_candidate(unit) + base.sum::<u64>()
     }
 
     /// Shares under which both versions could be chosen: others compare nothing.
@@ -208,6 +214,11 @@ impl Arm {
             _ => return,
         };
         *place = number;
+    }
+
+    /// All that are independent of each other.
+    fn all_of(&self, unit: Unit) -> u64 {
+        self.bad_of(unit).1
     }
 
     /// Bad ones, and all.
@@ -272,7 +283,8 @@ mod tests {
         assert_eq!((arms.candidate.requests, arms.candidate.bad), (100, 3));
         assert_eq!((arms.base.requests, arms.base.over), (1900, [0, 190, 0]));
         assert_eq!(read.shares[&250].base.first_bad, 2);
-        assert_eq!(read.candidate_requests(), 100);
+        assert_eq!(read.of_candidate(Unit::Request), 100);
+        assert_eq!(read.of_both(Unit::Request), 2000);
     }
 
     #[test]
@@ -285,7 +297,7 @@ mod tests {
         let trial = trial(&fields);
         assert!(trial.harm(Unit::Request, 0.001).abs() < 1e-12);
         assert!(trial.safety(Unit::Request, 0.01).abs() < 1e-12);
-        assert!(trial.misdivided().abs() < 1e-12);
+        assert!(trial.misdivided(Unit::Request).abs() < 1e-12);
     }
 
     #[test]
@@ -305,7 +317,7 @@ mod tests {
         assert!(trial.safety(Unit::Request, 0.01) < 0.0);
         assert!(trial.slowness(Bound::P50, 0.5) > alpha(part::LIVE_LATENCY));
         assert!(trial.slowness(Bound::P90, 0.1) < 1.0);
-        assert!(trial.misdivided() < 1.0);
+        assert!(trial.misdivided(Unit::Request) < 1.0);
         assert!(trial.harm(Unit::Caller, 0.001).abs() < 1e-12);
     }
 

@@ -177,7 +177,7 @@ pub struct Evidence {
     pub shadow_match: Option<Line>,
     /// That it fails users more often.
     pub errors: Line,
-    /// That it is slower at each of the bounds; where they are frozen.
+    /// That it is slower at each of the bounds; where they are frozen, and callers do not stay.
     pub slow: Option<[Line; 3]>,
     /// That it does not fail users more often by the margin.
     pub safety: Line,
@@ -189,9 +189,9 @@ pub struct Evidence {
     pub pairs: u64,
     /// Of these, pairs for which `base` was asked again.
     pub triples: u64,
-    /// The candidate's requests in this trial.
+    /// The candidate's requests in this trial; where callers stay in a version, its callers.
     pub candidate: u64,
-    /// Requests of both.
+    /// The same of both.
     pub requests: u64,
     /// How many of the candidate's prove safety where nothing fails.
     pub needed: u64,
@@ -223,14 +223,15 @@ impl Evidence {
         let answers = marks.pair(shadow.triples);
         // More different answers than this are too many; fewer are fine.
         let differing = policy.min_match.map(|least| (1.0 - least).max(tolerance));
-        let slow = memory.slow.map(|slow| {
+        // Requests of one caller are slow together: only independent ones are held to the bounds.
+        let bounds = memory.slow.filter(|_| unit == Unit::Request);
+        let slow = bounds.map(|slow| {
             let [p50, p90, p99] = slow.share;
             let line = |(bound, centre)| {
                 Line::new(trial.slowness(bound, centre), alpha * part::LIVE_LATENCY)
             };
             [(Bound::P50, p50), (Bound::P90, p90), (Bound::P99, p99)].map(line)
         });
-        let both = trial.shares.values();
         Self {
             shadow_errors: Line::new(
                 Bet::harm(&PAIR, tolerance).ln_e(&pairs),
@@ -247,13 +248,11 @@ impl Evidence {
             slow,
             safety: Line::new(trial.safety(unit, margin), unproven),
             bake: bake(memory, trial),
-            misdivided: Line::new(trial.misdivided(), 1.0 / assignment::DOUBT),
+            misdivided: Line::new(trial.misdivided(unit), 1.0 / assignment::DOUBT),
             pairs: shadow.pairs(),
             triples: shadow.triples,
-            candidate: trial.candidate_requests(),
-            requests: both
-                .map(|arms| arms.candidate.requests + arms.base.requests)
-                .sum(),
+            candidate: trial.of_candidate(unit),
+            requests: trial.of_both(unit),
             needed: needed(margin, unproven),
         }
     }

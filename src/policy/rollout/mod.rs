@@ -130,7 +130,7 @@ pub fn decide(scene: &Scene<'_>, memory: Option<&Memory>, evidence: &Evidence) -
     if scene.order != memory.order {
         return Some(order::obey(scene, memory));
     }
-    if let Some(decision) = order::build(scene, memory) {
+    if let Some(decision) = order::build(scene, memory, evidence) {
         return Some(decision);
     }
     match scene.policy.mode {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::memory::{Memory, State};
 use super::shares;
 use super::walk::nearest;
-use super::{Decision, MISDIVIDED, Scene};
+use super::{Decision, Evidence, MISDIVIDED, Scene};
 use crate::model::rollout::{Mode, Order, Rollout};
 
 /// A new trial, with the weights as they stand.
@@ -109,7 +109,10 @@ fn abort(scene: &Scene<'_>, mut memory: Memory) -> Decision {
     if scene.policy.mode == Mode::Advise {
         return Decision::told(memory);
     }
-    to_base(scene, memory)
+    let mut decision = to_base(scene, memory);
+    // What cannot be read is not what anybody wanted kept.
+    decision.force = scene.weights_mistake.is_some();
+    decision
 }
 
 /// Takes all traffic from the candidate.
@@ -133,7 +136,7 @@ pub(super) fn change(scene: &Scene<'_>, mut memory: Memory, why: &str) -> Memory
 }
 
 /// What follows from endpoints of the candidate that came or went.
-pub(super) fn build(scene: &Scene<'_>, memory: &Memory) -> Option<Decision> {
+pub(super) fn build(scene: &Scene<'_>, memory: &Memory, evidence: &Evidence) -> Option<Decision> {
     if scene.build.is_empty() || *scene.build == memory.build {
         return None;
     }
@@ -160,6 +163,10 @@ pub(super) fn build(scene: &Scene<'_>, memory: &Memory) -> Option<Decision> {
             build: scene.build.clone(),
             ..memory.clone()
         }));
+    }
+    // Fewer of them are no other build; and what is proven by now is acted on first.
+    if scene.build.is_subset(&memory.build) || evidence.harm().is_some() {
+        return None;
     }
     let mut next = change(scene, memory.clone(), "the candidate's endpoints changed");
     next.build.clone_from(scene.build);
@@ -190,7 +197,20 @@ fn replaced(scene: &Scene<'_>, memory: &Memory) -> Decision {
             ..memory.clone()
         });
     }
+    if scene.policy.mode == Mode::Guard && memory.state == State::RolledBack {
+        // It stays at nothing until a person says otherwise.
+        return Decision::quiet(Memory {
+            build: scene.build.clone(),
+            ..memory.clone()
+        });
+    }
     let mut decision = begin(scene, Some(memory), why);
+    let share = shares::share(scene.weights, &scene.policy.candidate);
+    if drives(scene.policy) && !is_own && share.unwrap_or_default() > 0 {
+        let now = shares::shown(scene.weights);
+        let why = format!("weights were set to {now} by someone else");
+        return pause(scene, decision.memory, &why);
+    }
     if memory.state.is_live() && is_own && drives(scene.policy) {
         let mut next = change(scene, decision.memory, why);
         next.state = State::Waiting;

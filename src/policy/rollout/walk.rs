@@ -6,7 +6,7 @@ use super::evidence::{ms_for, step_name};
 use super::memory::{Memory, State};
 use super::order::{change, pause, to_base};
 use super::{Copies, Decision, Evidence, IN_FORCE_MAX_MS, MISDIVIDED, Scene, shares};
-use crate::judge::trial::Trial;
+use crate::judge::trial::{Trial, Unit};
 use crate::model::rollout::{OnFinish, OnTimeout, Rollout};
 
 /// The largest share at which the candidate is compared: beyond it too few ask `base`.
@@ -268,6 +268,12 @@ fn step(scene: &Scene<'_>, memory: &Memory, evidence: &Evidence) -> Option<Decis
         next.slow = scene.slow;
         return Some(Decision::quiet(next));
     }
+    if evidence.candidate < memory.step_requests {
+        // Counts were lost: what comes from now on counts for the step.
+        let mut next = memory.clone();
+        next.step_requests = evidence.candidate;
+        return Some(Decision::quiet(next));
+    }
     let held = held_steps(policy);
     let served = evidence.candidate.saturating_sub(memory.step_requests);
     let lasted = lasts(scene, memory);
@@ -322,6 +328,12 @@ fn passed_over(
     let lasted = lasts(scene, memory);
     let believed = millis(scene.policy.step_min_time).max(RATE_SEEN_MS);
     if is_last || memory.share >= PASSED_OVER_MAX || lasted < believed {
+        return None;
+    }
+    // Who counts nothing sees no harm either. And callers are counted once: that few new ones come
+    // says nothing of how many requests there are.
+    let is_counted = scene.counters.number == memory.trial && evidence.requests > 0;
+    if !is_counted || scene.unit == Unit::Caller {
         return None;
     }
     // Shares are exact: so many of the candidate's are so many of all.

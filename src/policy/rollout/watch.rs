@@ -2,7 +2,7 @@
 //! back that is proven bad (`guard`), or only says what it sees (`advise`).
 
 use super::memory::{Memory, State};
-use super::order::{change, pause, to_base};
+use super::order::{change, to_base};
 use super::{Copies, Decision, Evidence, MISDIVIDED, Scene, shares};
 
 /// How often it is told that a candidate was taken back once more.
@@ -26,7 +26,10 @@ pub(super) fn guard(scene: &Scene<'_>, memory: &Memory, evidence: &Evidence) -> 
                 return Some(decision);
             }
             if evidence.misdivided.is_proven() {
-                return Some(pause(scene, memory.clone(), MISDIVIDED));
+                // Said once. Not held: a guard that sleeps guards nobody.
+                let is_said = memory.reason == MISDIVIDED;
+                let said = || Decision::told(change(scene, memory.clone(), MISDIVIDED));
+                return (!is_said).then(said);
             }
             look(scene, memory, "another program moves the weights")
         }

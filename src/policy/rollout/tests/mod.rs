@@ -36,6 +36,10 @@ struct World {
     audit: Vec<(Fields, Evidence)>,
     written: Vec<String>,
     failed: u64,
+    unit: Unit,
+    /// What is wrong with the weights hash, and whether something was written over it.
+    mistake: Option<&'static str>,
+    forced: bool,
 }
 
 impl World {
@@ -63,6 +67,9 @@ impl World {
             audit: Vec::new(),
             written: Vec::new(),
             failed: 0,
+            unit: Unit::Request,
+            mistake: None,
+            forced: false,
         }
     }
 
@@ -143,19 +150,19 @@ impl World {
                 policy: &policy,
                 order: &order,
                 weights: &self.weights,
-                weights_mistake: None,
+                weights_mistake: self.mistake,
                 build: &self.build,
                 is_up: self.is_up,
                 has_base: true,
                 counters: &self.counters,
-                unit: Unit::Request,
+                unit: self.unit,
                 copies: &self.copies,
                 in_force: true,
                 slow: None,
             };
             let none = Memory::default();
             let known = memory.as_ref().unwrap_or(&none);
-            let evidence = Evidence::weigh(&policy, known, Unit::Request, &self.counters);
+            let evidence = Evidence::weigh(&policy, known, self.unit, &self.counters);
             let Some(decision) = decide(&scene, memory.as_ref(), &evidence) else {
                 return;
             };
@@ -163,7 +170,7 @@ impl World {
                 let entry = audit::entry(&scene, memory.as_ref(), &decision, &evidence, "me");
                 let entry = entry.into_iter().map(|(f, v)| (f.to_owned(), v)).collect();
                 let judged = memory.as_ref().unwrap_or(&decision.memory);
-                let again = Evidence::weigh(&policy, judged, Unit::Request, &self.counters);
+                let again = Evidence::weigh(&policy, judged, self.unit, &self.counters);
                 self.audit.push((entry, again));
                 let reason = decision.memory.reason.clone();
                 self.told.push((decision.memory.state, reason));
@@ -173,6 +180,7 @@ impl World {
             self.pilot = Some(fields.map(|(f, v)| (f.to_owned(), v)).collect());
             if let Some(weights) = decision.weights {
                 self.written.push(shares::text(&weights));
+                self.forced |= decision.force;
                 self.weights = weights;
             }
             assert!(!decision.promote || self.state() == State::Done);

@@ -92,6 +92,58 @@ fn a_guard_keeps_a_bad_candidate_at_nothing_whatever_a_program_writes() {
 }
 
 #[test]
+fn a_guard_keeps_another_build_at_nothing_too() {
+    let mut world = World::new("mode=guard");
+    world.weigh("base=50,candidate=50");
+    world.fails = 0.5;
+    assert_eq!(world.end(60), State::RolledBack);
+    world.build = ["http://c2/".to_owned()].into();
+    world.run(2);
+    world.weigh("base=50,candidate=50");
+    world.run(2);
+    assert_eq!((world.state(), world.share()), (State::RolledBack, 0));
+}
+
+#[test]
+fn a_guard_goes_on_where_the_split_is_not_what_the_weights_say() {
+    let mut world = World::new("mode=guard");
+    world.weigh("base=50,candidate=50");
+    world.lost = 0.5;
+    world.run(60);
+    assert_eq!(world.why(), MISDIVIDED);
+    assert_eq!(world.state(), State::Running);
+    world.lost = 0.0;
+    world.fails = 1.0;
+    world.run(60);
+    assert_eq!((world.state(), world.share()), (State::RolledBack, 0));
+}
+
+#[test]
+fn weights_of_a_person_are_not_taken_over_with_another_build() {
+    let mut world = World::new("shadow_first=off");
+    world.fails = 1.0;
+    assert_eq!(world.end(600), State::RolledBack);
+    world.weigh("base=900,candidate=100");
+    world.build = ["http://c2/".to_owned()].into();
+    world.run(60);
+    assert_eq!((world.state(), world.share()), (State::Paused, 100));
+    assert!(world.why().contains("by someone else"), "{}", world.why());
+}
+
+#[test]
+fn who_ends_it_is_obeyed_also_where_the_weights_cannot_be_read() {
+    let mut world = World::new("shadow_first=off");
+    world.run(30);
+    world.mistake = Some("no whole number");
+    world.run(2);
+    assert_eq!(world.state(), State::Paused);
+    world.order("aborted");
+    world.run(1);
+    assert_eq!((world.state(), world.share()), (State::Aborted, 0));
+    assert!(world.forced);
+}
+
+#[test]
 fn a_guard_never_raises() {
     let mut world = World::new("mode=guard");
     for text in [

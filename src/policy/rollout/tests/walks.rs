@@ -189,11 +189,66 @@ fn too_little_traffic_holds_it_or_not_as_the_operator_wants() {
 #[test]
 fn slow_steps_are_passed_over_up_to_a_quarter() {
     let mut world = World::new("shadow_first=off");
+    world.rate = 1;
+    world.run(2);
     world.rate = 0;
     world.run(200);
     assert_eq!((world.state(), world.share()), (State::Running, 250));
     world.run(600);
     assert_eq!((world.state(), world.share()), (State::Running, 250));
+}
+
+#[test]
+fn where_nothing_is_counted_no_step_is_passed_over() {
+    let mut world = World::new("shadow_first=off");
+    world.rate = 0;
+    world.run(4_000);
+    assert_eq!((world.state(), world.share()), (State::Running, 10));
+}
+
+#[test]
+fn counts_that_were_lost_do_not_hold_a_step_for_ever() {
+    let mut world = World::new("shadow_first=off steps=1,50");
+    world.run(150);
+    assert_eq!(world.share(), 500);
+    world.counters.trial = crate::judge::trial::Trial::default();
+    world.run(200);
+    assert_eq!(world.state(), State::Bake);
+}
+
+#[test]
+fn where_callers_stay_callers_open_the_next_step() {
+    let mut world = World::new("shadow_first=off");
+    world.unit = Unit::Caller;
+    world.run(600);
+    assert_eq!((world.state(), world.share()), (State::Running, 10));
+    let arms = world.counters.trial.shares.get_mut(&10).unwrap();
+    arms.candidate.first = 100;
+    arms.base.first = 9_900;
+    world.run(2);
+    assert_eq!((world.state(), world.share()), (State::Running, 50));
+}
+
+#[test]
+fn what_is_proven_is_acted_on_before_a_new_endpoint() {
+    let mut world = World::new("shadow_first=off");
+    world.run(50);
+    let arms = world.counters.trial.shares.get_mut(&10).unwrap();
+    arms.candidate.bad = arms.candidate.requests;
+    world.build.insert("http://c2/".to_owned());
+    world.run(1);
+    assert_eq!((world.state(), world.share()), (State::RolledBack, 0));
+}
+
+#[test]
+fn fewer_endpoints_are_the_same_build() {
+    let mut world = World::new("shadow_first=off");
+    world.build.insert("http://c2/".to_owned());
+    world.run(30);
+    let trial = world.memory().trial;
+    world.build.remove("http://c2/");
+    world.run(2);
+    assert_eq!((world.share(), world.memory().trial), (10, trial));
 }
 
 #[test]
@@ -203,7 +258,7 @@ fn nothing_is_promoted_before_safety_is_proven() {
     world.run(60);
     assert_eq!((world.state(), world.share()), (State::Proof, 500));
     assert!(world.end(600) == State::Bake || world.share() == 1000);
-    assert!(world.counters.trial.candidate_requests() >= 441);
+    assert!(world.counters.trial.of_candidate(Unit::Request) >= 441);
 }
 
 #[test]
