@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::{Error, redis_options, runtime};
 use crate::model::decode::Fields;
-use crate::model::keys::Object;
+use crate::model::keys::{Keys, Object};
 use crate::model::name::ServiceName;
 use crate::model::rollout;
 use crate::policy::rollout::{Memory, State, audit, shares};
@@ -14,10 +14,10 @@ use crate::store::{self, Rollouts, View};
 /// Does what is asked about rollouts.
 pub(super) fn run(rollout: &settings::Rollout) -> Result<ExitCode, Error> {
     match &rollout.action {
-        RolloutAction::Start(start) => self::start(&start.of, &start.fields),
+        RolloutAction::Start(start) => go_on(&start.of, &start.fields, Standing::Optional),
         RolloutAction::Pause(of) => order(of, "paused"),
         RolloutAction::Abort(of) => order(of, "aborted"),
-        RolloutAction::Resume(of) => start(of, &[]),
+        RolloutAction::Resume(of) => go_on(of, &[], Standing::Wanted),
         RolloutAction::Status(status) => self::status(status),
         RolloutAction::Explain(history) => self::history(history, audit::sentence),
         RolloutAction::History(history) => self::history(history, line),
@@ -48,17 +48,41 @@ async fn read(view: &View, service: &ServiceName) -> Result<[Fields; 3], store::
     Ok(std::array::from_fn(|_| hashes.next().unwrap_or_default()))
 }
 
-/// Writes fields, and lets the pilot go on: `state running`, or no `state` at all where that stands
-/// there already, which means the same and is another word to the pilot.
-fn start(of: &RolloutOf, fields: &[(String, String)]) -> Result<ExitCode, Error> {
+/// Whether a rollout must stand there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Wanted,
+    Optional,
+}
+
+/// What `state` must be for the pilot to go on: `running` or none at all, which mean the same,
+/// whichever is not what it heard last; for it obeys a word that is another one than before.
+fn word_to_go_on(stands: &Fields, pilot: &Fields) -> &'static str {
+    let heard = pilot.get("state").map(|_| pilot.get("order"));
+    match heard {
+        Some(Some(order)) if order == "running" => "",
+        None if !stands.contains_key("state") => "",
+        _ => "running",
+    }
+}
+
+/// Writes fields, and lets the pilot go on.
+fn go_on(
+    of: &RolloutOf,
+    fields: &[(String, String)],
+    standing: Standing,
+) -> Result<ExitCode, Error> {
     let (options, failed) = place(of);
     let service = &of.service;
     let key = options.keys.object(&Object::Rollout(service.clone()));
     let done = runtime()?.block_on(async {
         let view = View::connect(&options)?;
-        let [mut stands, _, _] = read(&view, service).await?;
-        let is_running = stands.get("state").is_some_and(|state| state == "running");
-        let is_there = !stands.is_empty();
+        let [mut stands, pilot, _] = read(&view, service).await?;
+        if stands.is_empty() && standing == Standing::Wanted {
+            return Ok(None);
+        }
+        let word = word_to_go_on(&stands, &pilot);
+        let is_so = stands.get("state").map_or("", String::as_str) == word;
         stands.extend(fields.iter().cloned());
         let mut written = fields.to_vec();
         if !stands.contains_key("candidate") {
@@ -66,28 +90,32 @@ fn start(of: &RolloutOf, fields: &[(String, String)]) -> Result<ExitCode, Error>
         }
         let (_, mistakes) = rollout::decode(&key, &stands);
         if !mistakes.is_empty() {
-            return Ok(Err(mistakes));
+            return Ok(Some(Err(mistakes)));
         }
         let rollouts = Rollouts::connect(&options)?;
         rollouts.wait().await?;
         let says = fields.iter().any(|(field, _)| field == "state");
-        if !is_running && !says && is_there {
-            written.push(("state".to_owned(), "running".to_owned()));
+        if !says && !is_so && !word.is_empty() {
+            written.push(("state".to_owned(), word.to_owned()));
         }
         if !written.is_empty() {
             rollouts.order(service, written).await?;
         }
-        if is_running && !says {
+        if !says && !is_so && word.is_empty() {
             rollouts.let_go(service).await?;
         }
-        Ok(Ok(()))
+        let said = fields.iter().rev().find(|(field, _)| field == "state");
+        Ok(Some(Ok(
+            said.map_or("running".to_owned(), |(_, state)| state.clone())
+        )))
     });
     match done.map_err(failed)? {
-        Ok(()) => {
-            super::print(&format!("{service}: running\n"))?;
+        None => Ok(no_rollout(service)),
+        Some(Ok(state)) => {
+            super::print(&format!("{service}: {state}\n"))?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(mistakes) => {
+        Some(Err(mistakes)) => {
             for mistake in mistakes {
                 eprintln!("smartlink: {mistake}");
             }
@@ -142,6 +170,10 @@ fn status(status: &RolloutStatus) -> Result<ExitCode, Error> {
     } else {
         picture(service, &pilot, &weights)
     })?;
+    let key = Keys::new(&status.of.redis.prefix).object(&Object::Rollout(service.clone()));
+    for mistake in rollout::decode(&key, &rollout).1 {
+        eprintln!("smartlink: {mistake}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -206,4 +238,32 @@ fn history(
     }
     super::print(&format!("{}\n", lines.join("\n")))?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_to_go_on_is_never_the_one_that_was_heard() {
+        let fields = |fields: &[(&str, &str)]| -> Fields {
+            let fields = fields.iter();
+            fields
+                .map(|(f, v)| ((*f).to_owned(), (*v).to_owned()))
+                .collect()
+        };
+        let heard = |order: &str| fields(&[("state", "paused"), ("order", order)]);
+        for (stands, pilot, word) in [
+            (fields(&[]), fields(&[]), ""),
+            (fields(&[("state", "paused")]), fields(&[]), "running"),
+            // The hash was deleted, and the pilot remembers one without a word.
+            (fields(&[]), fields(&[("state", "rolled_back")]), "running"),
+            (fields(&[("state", "running")]), heard("running"), ""),
+            (fields(&[("state", "paused")]), heard("running"), ""),
+            (fields(&[("state", "paused")]), heard("paused"), "running"),
+            (fields(&[]), heard("paused"), "running"),
+        ] {
+            assert_eq!(word_to_go_on(&stands, &pilot), word, "{stands:?} {pilot:?}");
+        }
+    }
 }
