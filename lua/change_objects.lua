@@ -11,6 +11,8 @@
 -- then    for each hash: its key as it may be shown; how many fields must stand, or '' where that
 --         does not matter; how many fields follow; each is its name, 'secret' or '', what must stand,
 --         what is to stand, and what may be shown of both: '=' and the text, or '-' for nothing
+-- Where the history or what was recorded last is of another type, that is an error and nothing is
+-- written.
 -- Returns 1; or 0, the key, the field ('' for their number) and what stands there, in the same form
 -- Called by store::Store::change
 
@@ -28,6 +30,22 @@ end
 
 local function form(value)
   return value and '=' .. value or '-'
+end
+
+-- A command that fails later would leave the ones before it written.
+local function refuse_unless(key, wanted)
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'none' and kind ~= wanted then
+    return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. kind .. ' and no ' .. wanted)
+  end
+end
+
+local wrong = refuse_unless(history, 'stream')
+for i = 3, #KEYS, 2 do
+  wrong = wrong or refuse_unless(KEYS[i], 'hash')
+end
+if wrong then
+  return wrong
 end
 
 local hashes = {}

@@ -1,8 +1,12 @@
 //! The store against a real Redis: each script's answer, decoded by the code that uses it.
 
+use smartlink::model::change::Change as FieldChange;
 use smartlink::model::decode::Raw;
-use smartlink::model::keys::Keys;
-use smartlink::store::{Change, Event, Events, Flags, News, Options, Store, read_all};
+use smartlink::model::keys::{Keys, Object};
+use smartlink::model::name::Name;
+use smartlink::store::{
+    Change, Changed, Event, Events, Flags, News, Options, Store, Wish, read_all,
+};
 use tokio::time::timeout;
 
 use crate::support::redis::Redis;
@@ -273,4 +277,50 @@ async fn nobody_there_is_said_without_a_password() {
         error.to_string().starts_with("cannot reach Redis"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn nothing_is_changed_where_the_history_cannot_be_written() {
+    let object = |kind: &str| {
+        let service = Name::parse("a").expect("a name");
+        match kind {
+            "weights" => Object::Weights(service),
+            _ => Object::Service(service),
+        }
+    };
+    let wish = |kind: &str, field: &str, old: &str, new: &str| Wish {
+        object: object(kind),
+        fields: None,
+        changes: vec![FieldChange {
+            object: object(kind),
+            field: field.to_owned(),
+            old: Some(old.to_owned()),
+            new: Some(new.to_owned()),
+        }],
+    };
+    let wishes = [
+        wish("weights", "base", "50", "90"),
+        wish("service", "timeout", "6s", "5s"),
+    ];
+    for key in [
+        "smartlink:history",
+        "smartlink:internal:recorded:weights:a",
+        "smartlink:internal:recorded:service:a",
+    ] {
+        let redis = Redis::start();
+        let (store, _events) = connect(&options(&redis.url())).await;
+        redis.run("HSET smartlink:weights:a base 50");
+        redis.run("HSET smartlink:service:a timeout 6s");
+        redis.run(&format!("SET {key} lost"));
+        let changed = store.change(&wishes, "one", "tester").await;
+        let told = format!("{:?}", changed.expect_err("it cannot be recorded"));
+        assert!(told.contains(&format!("{key} is a string")), "{told}");
+        assert_eq!(redis.hash("smartlink:weights:a")["base"], "50", "{key}");
+        assert_eq!(redis.hash("smartlink:service:a")["timeout"], "6s");
+        redis.run(&format!("DEL {key}"));
+        let changed = store.change(&wishes, "one", "tester").await;
+        assert_eq!(changed.expect("it is written"), Changed::All);
+        assert_eq!(redis.hash("smartlink:weights:a")["base"], "90");
+        assert_eq!(redis.hash("smartlink:service:a")["timeout"], "5s");
+    }
 }
