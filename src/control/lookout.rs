@@ -65,8 +65,9 @@ impl Lookout {
             sleep(self.patience / LOOKS).await;
             if let Err(error) = self.look().await {
                 tracing::debug!(error = chain(&error), "pilots are not looked for");
-                // Where Redis is away, pilots cannot hold a lease either.
-                self.alone.clear();
+                // Where Redis is away, pilots cannot hold a lease either. What was told is still to
+                // be taken back.
+                self.alone.retain(|_, alone| alone.told);
             }
         }
     }
@@ -88,9 +89,10 @@ impl Lookout {
     async fn see(&mut self, service: &Service, piloted: bool) -> Result<(), Error> {
         let name = &service.name;
         if piloted {
-            if self.alone.remove(name).is_some_and(|alone| alone.told) {
+            if self.alone.get(name).is_some_and(|alone| alone.told) {
                 self.store.is_watched(name).await?;
             }
+            self.alone.remove(name);
             return Ok(());
         }
         let now = Instant::now();

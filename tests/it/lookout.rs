@@ -77,6 +77,26 @@ fn a_rollout_without_a_pilot_is_told_once_by_all_gateways_together() {
 }
 
 #[test]
+fn what_was_told_is_taken_back_also_after_redis_did_not_answer() {
+    const LEASE: &str = "smartlink:internal:pilot:a";
+    let redis = Redis::start();
+    redis.run("HSET smartlink:endpoints:a http://127.0.0.1:1/ base http://127.0.0.1:2/ v2");
+    redis.run("HSET smartlink:rollout:a candidate v2");
+    let _plane = plane(&redis, "one");
+    await_said(&redis, 1);
+    // Longer than a command waits, and than the time between two looks.
+    redis.freeze();
+    std::thread::sleep(Duration::from_millis(2_500));
+    redis.thaw();
+    redis.run(&format!("SET {LEASE} somebody"));
+    eventually("it is watched again", || {
+        (redis.run("EXISTS smartlink:internal:unwatched:a").number() == 0).then_some(())
+    });
+    redis.run(&format!("DEL {LEASE}"));
+    await_said(&redis, 2);
+}
+
+#[test]
 fn who_only_gives_advice_is_done_or_paused_is_not_missed() {
     let redis = Redis::start();
     for (service, order) in [
