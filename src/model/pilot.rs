@@ -8,7 +8,16 @@ use super::value::whole;
 
 /// The fields of `pilot:<svc>` that gateways read. The pilot writes others beside them, for people
 /// and up to once a second.
-pub const FIELDS: [&str; 4] = ["trial", "candidate", "slow_at_us", "slow_candidate_at_us"];
+pub const FIELDS: [&str; 5] = [
+    "trial",
+    "candidate",
+    "slow_at_us",
+    "slow_candidate_at_us",
+    "state",
+];
+
+/// States in which nothing is counted any more: the trial is over. Gateways know no others.
+const OVER: [&str; 3] = ["done", "rolled_back", "aborted"];
 
 /// The largest number that Redis's scripts hold exactly.
 pub const NUMBER_MAX: u64 = (1 << 53) - 1;
@@ -37,14 +46,21 @@ pub struct Slow {
 /// Three bounds, none below the one before.
 pub type Bounds = [u64; 3];
 
-/// Of a whole hash, what gateways read.
+/// Of a whole hash, what gateways read. A state in which they count says no more than its absence.
 #[must_use]
 pub fn of_gateways(mut fields: Fields) -> Fields {
-    fields.retain(|field, _| FIELDS.contains(&field.as_str()));
+    fields.retain(|field, text| match field.as_str() {
+        "state" => is_over(text),
+        field => FIELDS.contains(&field),
+    });
     fields
 }
 
-/// Decodes `pilot:<svc>`: none where no trial is on. Other fields are the pilot's own.
+fn is_over(state: &str) -> bool {
+    OVER.contains(&state)
+}
+
+/// Decodes `pilot:<svc>`: none where no trial is on, or it is over. Other fields are the pilot's own.
 #[must_use]
 pub fn decode(key: &str, fields: &Fields) -> Decoded<Option<Trial>> {
     let mut decoder = Decoder::new(key, fields);
@@ -70,7 +86,9 @@ pub fn decode(key: &str, fields: &Fields) -> Decoded<Option<Trial>> {
     let slow = base_bounds
         .zip(candidate_bounds)
         .map(|(base, candidate)| Slow { base, candidate });
-    let trial = number.zip(candidate).map(|(number, candidate)| Trial {
+    let is_on = !fields.get("state").is_some_and(|state| is_over(state));
+    let trial = number.zip(candidate).filter(|_| is_on);
+    let trial = trial.map(|(number, candidate)| Trial {
         number,
         candidate,
         slow,
@@ -136,6 +154,23 @@ mod tests {
         let slow = trial.expect("it is on").slow.expect("there are bounds");
         assert_eq!(slow.base, [118_000, 337_000, 1_100_000]);
         assert_eq!(slow.candidate, [140_000, 400_000, 400_000]);
+    }
+
+    #[test]
+    fn a_trial_that_is_over_is_none() {
+        let with = |state| [("trial", "7"), ("candidate", "v2"), ("state", state)];
+        for state in ["done", "rolled_back", "aborted"] {
+            assert_eq!(good(&with(state)), None, "{state}");
+            let kept = fields(&with(state));
+            assert_eq!(of_gateways(kept.clone()), kept);
+        }
+        let on = [
+            "waiting", "shadow", "running", "proof", "finish", "bake", "paused", "another",
+        ];
+        for state in on {
+            assert!(good(&with(state)).is_some(), "{state}");
+            assert!(!of_gateways(fields(&with(state))).contains_key("state"));
+        }
     }
 
     #[test]

@@ -624,6 +624,23 @@ fn callers_count_once_when_redis_loses_everything() {
 }
 
 #[test]
+fn a_trial_that_is_over_is_not_counted() {
+    let redis = Redis::start();
+    let ((base, _), (candidate, _)) = (serving("base"), serving("candidate"));
+    prepare(&redis, [&base.url("/"), &candidate.url("/")], [1, 1], "");
+    let site = start(&redis);
+    let ask = |times| (0..times).for_each(|_| drop(site.ask(&named("a"))));
+    ask(4);
+    await_requests(&redis, 4);
+    change(&redis, &site, "HSET smartlink:pilot:a state done");
+    ask(10);
+    change(&redis, &site, "HSET smartlink:pilot:a state running");
+    ask(3);
+    // Had the ten been counted, they would have been told before these three.
+    await_requests(&redis, 7);
+}
+
+#[test]
 fn what_the_pilot_says_to_people_changes_no_table() {
     let redis = Redis::start();
     let ((base, _), (candidate, _)) = (serving("base"), serving("candidate"));
