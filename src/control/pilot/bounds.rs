@@ -16,6 +16,9 @@ pub(super) const FINE_MIN: u64 = 500;
 /// The fewest requests in windows that do.
 pub(super) const COARSE_MIN: u64 = 100;
 
+/// So much later is never slow: a process that began just now, or another core, costs as much.
+const NOISE_US: u64 = 1_000;
+
 /// How many requests of `base` fell into each fine bucket, and how many all were.
 #[derive(Clone, Debug)]
 pub(super) struct Base {
@@ -82,7 +85,8 @@ impl Base {
         self.counts.iter().sum()
     }
 
-    /// The bounds, where the candidate may be `ratio` times slower; rounded to whole buckets.
+    /// The bounds, where the candidate may be `ratio` times slower, or by `NOISE_US` if that is more;
+    /// rounded to whole buckets.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_precision_loss,
@@ -95,7 +99,11 @@ impl Base {
         let bound = |bucket: usize| histogram::bound(bucket.min(BUCKETS - 1)).unwrap_or_default();
         Some(Slow {
             at_us: frozen.map(|(bucket, _)| bound(bucket)),
-            candidate_at_us: frozen.map(|(bucket, _)| bound(bucket + later)),
+            candidate_at_us: frozen.map(|(bucket, _)| {
+                let least = bound(bucket) + NOISE_US;
+                let far_enough = (bucket + later..BUCKETS).find(|at| bound(*at) >= least);
+                bound(far_enough.unwrap_or(BUCKETS))
+            }),
             share: frozen.map(|(_, share)| share),
         })
     }
@@ -124,8 +132,8 @@ mod tests {
         assert_eq!(base.requests(), 100);
         let slow = base.slow(1.2).unwrap();
         assert_eq!(slow.at_us, [800, 1600, 12_800]);
-        // A quarter of an octave: 1.19 times.
-        assert_eq!(slow.candidate_at_us, [951, 1903, 15_222]);
+        // A millisecond, a millisecond, and a quarter of an octave: 1.19 times.
+        assert_eq!(slow.candidate_at_us, [1822, 2633, 15_222]);
         let near = slow.share.iter().zip([0.5, 0.1, 0.01]);
         assert!(
             near.into_iter()
@@ -133,7 +141,7 @@ mod tests {
         );
         assert_eq!(
             base.slow(2.0).unwrap().candidate_at_us,
-            [1600, 3200, 25_600]
+            [1822, 3200, 25_600]
         );
         assert_eq!(Base::default().slow(1.2), None);
     }
