@@ -35,6 +35,9 @@ use super::visible;
 use roster::{Roster, token_hash};
 use slot::{Good, Slot};
 
+/// The place among config errors that says that known keys vanished without an order.
+pub const VANISHED: &str = "config_vanished";
+
 /// The most objects of one kind: services, routes, ...; those beyond are mistakes. Of tokens there
 /// may be `TOKENS_TIMES` as many.
 pub const OBJECTS_MAX: usize = 100_000;

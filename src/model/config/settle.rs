@@ -331,11 +331,11 @@ fn difference(before: &[ConfigError], now: &[ConfigError], applied: &mut Applied
 
 fn vanished_notice(count: usize) -> Option<ConfigError> {
     (count > 0).then(|| ConfigError {
-        key: "config_vanished".to_owned(),
+        key: super::VANISHED.to_owned(),
         field: None,
         message: format!(
             "{count} known keys are gone without an order and stay in force: write them again, or \
-             drop them with DEL by name or `smartlink forget-vanished`"
+             drop them: all with `smartlink forget-vanished`, or one with HSET and then DEL"
         ),
     })
 }
