@@ -1,5 +1,6 @@
 //! The forms that the texts of flags and variables have: one parser for each.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -188,7 +189,18 @@ pub(super) fn standing(text: &str) -> Result<Standing, String> {
         return Ok(Standing(Vec::new()));
     }
     let pairs = text.split(',').map(|part| pair(part.trim()));
-    pairs.collect::<Result<_, _>>().map(Standing)
+    let pairs: Vec<_> = pairs.collect::<Result<_, _>>()?;
+    each_once(&pairs)?;
+    Ok(Standing(pairs))
+}
+
+/// Refuses a name that stands twice: of two texts for it one would be dropped in silence.
+pub(super) fn each_once(pairs: &[(String, String)]) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    match pairs.iter().find(|(name, _)| !seen.insert(name)) {
+        Some((name, _)) => Err(format!("{name}: named twice, want each name once")),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn candidate(text: &str) -> Result<VersionName, String> {

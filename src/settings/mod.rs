@@ -186,7 +186,7 @@ pub struct Serve {
     )]
     pub clients: Clients,
     /// Walk rollouts too, as smartlink pilot does
-    #[arg(long, env = "SMARTLINK_PILOT", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "SMARTLINK_PILOT", value_parser = clap::builder::BoolishValueParser::new())]
     pub pilot: bool,
     /// How long requests in flight may take to finish after SIGTERM or SIGINT
     #[arg(long, env = "SMARTLINK_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = flag::duration)]
@@ -407,12 +407,20 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Refusal> {
             top.no_color |= variable("NO_COLOR")?.is_some();
         }
         Verb::Token(token) => add_credentials(token.action.redis())?,
-        Verb::Shift(verb) => add_credentials(&mut verb.redis)?,
+        Verb::Shift(verb) => {
+            flag::each_once(&verb.weights).map_err(Refusal::Wrong)?;
+            add_credentials(&mut verb.redis)?;
+        }
         Verb::Explain(verb) => add_credentials(&mut verb.redis)?,
         Verb::Undo(verb) => add_credentials(&mut verb.redis)?,
         Verb::History(verb) => add_credentials(&mut verb.redis)?,
         Verb::Wait(verb) => add_credentials(&mut verb.redis)?,
-        Verb::Route(verb) => add_credentials(verb.action.redis())?,
+        Verb::Route(verb) => {
+            if let RouteAction::Set(set) = &verb.action {
+                flag::each_once(&set.fields).map_err(Refusal::Wrong)?;
+            }
+            add_credentials(verb.action.redis())?;
+        }
         Verb::Export(verb) => add_credentials(&mut verb.redis)?,
         Verb::Import(verb) => add_credentials(&mut verb.redis)?,
         Verb::Diff(verb) => add_credentials(&mut verb.redis)?,
@@ -426,7 +434,12 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Refusal> {
             })?;
         }
         Verb::Pilot(pilot) => add_credentials(&mut pilot.redis)?,
-        Verb::Rollout(rollout) => add_credentials(rollout.action.redis())?,
+        Verb::Rollout(rollout) => {
+            if let RolloutAction::Start(start) = &rollout.action {
+                flag::each_once(&start.fields).map_err(Refusal::Wrong)?;
+            }
+            add_credentials(rollout.action.redis())?;
+        }
         Verb::Label(label) => add_credentials(&mut label.place.redis)?,
         Verb::ForgetVanished(forget) => add_credentials(&mut forget.redis)?,
         Verb::Dev(_) | Verb::Demo(_) => {}

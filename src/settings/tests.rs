@@ -92,6 +92,13 @@ fn a_wrong_flag_is_one_line_that_names_it() {
         ("serve --log inof", "want error, warn, info"),
         ("serve --admin 0.0.0.0:9002", "needs --admin-token-file"),
         ("serve extra", "unexpected argument 'extra'"),
+        (
+            "shift a base=5 base=6",
+            "base: named twice, want each name once",
+        ),
+        ("shift a base=5 --if base=1,base=2", "base: named twice"),
+        ("route set r path=/a path=/b", "path: named twice"),
+        ("rollout start a mode=guard mode=walk", "mode: named twice"),
     ] {
         match line(args) {
             Err(Refusal::Wrong(text)) => {

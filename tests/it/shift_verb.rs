@@ -52,6 +52,16 @@ fn a_shift_is_the_whole_new_split_and_says_how_to_undo_it() {
 }
 
 #[test]
+fn what_is_pasted_to_undo_a_shift_runs_nothing_else() {
+    let redis = Redis::start();
+    service(&redis);
+    redis.call(&["HSET", "smartlink:weights:a", "base", "1; touch /tmp/x #"]);
+    let out = good(&redis, &["shift", "a", "base=3"]);
+    let undo = "undo: redis-cli HSET smartlink:weights:a base '1; touch /tmp/x #'\n";
+    assert!(out.ends_with(undo), "{out}");
+}
+
+#[test]
 fn what_stands_must_be_what_if_says() {
     let redis = Redis::start();
     service(&redis);
@@ -115,6 +125,8 @@ fn what_a_gateway_would_refuse_is_not_written() {
         &["shift", "a"][..],
         &["shift", "a", "base"],
         &["shift", "a b", "base=1"],
+        &["shift", "a", "base=5", "base=6"],
+        &["shift", "a", "base=5", "--if", "base=1,base=2"],
     ] {
         assert_eq!(run(&redis, args).code, 2, "{args:?}");
     }
