@@ -2,7 +2,6 @@
 //! seen, and says how to undo it.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -11,6 +10,7 @@ use super::{Error, redis_options, write};
 use crate::model::change;
 use crate::model::decode::{ConfigError, Fields};
 use crate::model::keys::Object;
+use crate::model::shell::word;
 use crate::settings::{self, Standing};
 use crate::store::{self, Changed, Store, Wish};
 
@@ -173,14 +173,14 @@ fn shown(weights: Option<&Fields>) -> String {
 /// The command that divides requests as before.
 fn undo(key: &str, old: Option<&Fields>, new: &Fields) -> String {
     let Some(old) = old else {
-        return format!("redis-cli DEL {key}");
+        return format!("redis-cli DEL {}", word(key));
     };
-    let mut line = format!("redis-cli HSET {key} {}", shown(Some(old)));
-    for version in new.keys().filter(|version| !old.contains_key(*version)) {
-        // Writing into a text cannot fail.
-        let _written = write!(line, " {version} 0");
-    }
-    line
+    let mut words = vec!["redis-cli".to_owned(), "HSET".to_owned(), word(key)];
+    // What stood may be any text: somebody wrote it past every check.
+    words.extend(old.iter().flat_map(|(v, w)| [word(v), word(w)]));
+    let added = new.keys().filter(|version| !old.contains_key(*version));
+    words.extend(added.flat_map(|version| [word(version), "0".to_owned()]));
+    words.join(" ")
 }
 
 #[cfg(test)]
@@ -233,5 +233,10 @@ mod tests {
             let old = old.map(fields);
             assert_eq!(undo(key, old.as_ref(), &fields(new)), line);
         }
+        let old: Fields = [("base".to_owned(), "1; touch /tmp/x #".to_owned())].into();
+        assert_eq!(
+            undo("{it's}:weights:a", Some(&old), &fields("base 3")),
+            r"redis-cli HSET '{it'\''s}:weights:a' base '1; touch /tmp/x #'"
+        );
     }
 }

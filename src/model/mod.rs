@@ -27,6 +27,7 @@ pub mod route;
 pub mod scorer;
 pub mod settings;
 pub mod shadow;
+pub mod shell;
 pub mod split;
 pub mod table;
 pub mod token;

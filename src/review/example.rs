@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Heard;
 use crate::judge::compare::{Differences, Ending};
 use crate::model::decode::Fields;
+use crate::model::shell::quoted;
 use crate::shadow::{Body, Encoding, Record, Request};
 
 /// The most of an answer that an example keeps, in bytes.
@@ -177,11 +178,6 @@ fn curl(id: &str, request: &Request, url: &str) -> String {
             )
         }
     }
-}
-
-/// A text as one word of a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{Facts, Key, Seen, Sighting, relief};
 use crate::model::alert::{Alert, Kind};
+use crate::model::config::VANISHED;
 use crate::model::keys::{Keys, Object, Parsed};
 use crate::model::name::Name;
+use crate::model::shell::word;
 use crate::model::table::{Alerts, Table};
 
 /// A rate that fired is over only below this part of its limit, so that one at the limit does not
@@ -189,9 +191,6 @@ pub fn config_error(
     sightings
 }
 
-/// The place under which a vanished configuration stands among the errors.
-const VANISHED: &str = "config_vanished";
-
 /// The whole configuration is gone from Redis and nobody deleted it.
 #[must_use]
 pub fn config_vanished(scene: Scene<'_>, errors: &[(String, String)]) -> Vec<Sighting> {
@@ -204,7 +203,10 @@ pub fn config_vanished(scene: Scene<'_>, errors: &[(String, String)]) -> Vec<Sig
             "{} services are served on",
             scene.table.services.iter().count()
         ),
-        relief: format!("smartlink forget-vanished --prefix {}", scene.keys.prefix()),
+        relief: format!(
+            "smartlink forget-vanished --prefix {}",
+            word(scene.keys.prefix())
+        ),
         ..Facts::default()
     };
     let seen = Seen {
@@ -227,10 +229,10 @@ pub fn news(scene: Scene<'_>, kind: Kind, happened: &[Happened]) -> Vec<Sighting
         let relief = Name::parse(&event.service).map(|name| {
             if kind == Kind::Rollout {
                 let key = scene.keys.object(&Object::Rollout(name));
-                format!("redis-cli HSET {key} state paused")
+                format!("redis-cli HSET {} state paused", word(&key))
             } else {
                 let key = scene.keys.object(&Object::Shadow(name));
-                format!("redis-cli HSET {key} sample 10%")
+                format!("redis-cli HSET {} sample 10%", word(&key))
             }
         });
         at.facts = Some(Facts {
@@ -259,7 +261,7 @@ pub fn redis_lost(scene: Scene<'_>, place: &str, why: &str) -> Vec<Sighting> {
     let facts = Facts {
         why: format!("{why}; traffic flows on as last configured"),
         evidence: format!("revision {} is in force", scene.table.revision),
-        relief: format!("redis-cli -u {place} PING"),
+        relief: format!("redis-cli -u {} PING", word(place)),
         ..Facts::default()
     };
     let seen = Seen {

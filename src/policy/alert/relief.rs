@@ -3,6 +3,7 @@
 use crate::model::endpoint::{Duty, EndpointSpec};
 use crate::model::keys::{Keys, Object};
 use crate::model::name::Name;
+use crate::model::shell::word;
 use crate::model::table::Service;
 
 /// Takes an endpoint out: it is drained, or, where nobody else serves its version, the traffic goes
@@ -86,16 +87,6 @@ fn drained(spec: &EndpointSpec) -> String {
         words.push(format!("max_conns={most}"));
     }
     words.join(" ")
-}
-
-/// A text as one word of a shell.
-fn word(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:/,=@%+-".contains(&b);
-    if !text.is_empty() && text.bytes().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 #[cfg(test)]
