@@ -157,6 +157,52 @@ fn what_is_no_configuration_is_named_and_left_alone() {
         told.contains("smartlink:weights:odd: what stands there is no hash"),
         "{told}"
     );
+    // A name that begins another is another.
+    redis.run("SET smartlink:weights:a.b2 text");
+    let file = redis.folder().join("good.toml");
+    fs::write(file, "[weights.\"a.b\"]\nbase = 1\nv2 = 2\n").expect("it is written");
+    good(&redis, &["import", "good.toml"]);
+    assert_eq!(
+        redis.hash("smartlink:weights:a.b").get("v2"),
+        Some(&"2".to_owned())
+    );
+}
+
+#[test]
+fn a_file_that_is_wrong_is_told_without_its_secrets() {
+    let redis = Redis::start();
+    for (text, part) in [
+        (
+            "[service.a]\nset_request_headers = \"authorization: Bearer geheim\n",
+            "bad: no TOML: ",
+        ),
+        ("[token.sl_geheim\nname = \"a\"", "at line 1 column "),
+        (
+            r#"{"alert": {"a": "geheim"}}"#,
+            "bad: alert:a: want fields, each a name, = and a text",
+        ),
+        (
+            r#"{"weights": {"a": {"base": 1.5, "v2": ["geheim"]}}}"#,
+            "bad: weights:a v2: want a text, a whole number or true/false",
+        ),
+        (
+            r#"{"weights": {"a": {"base": 1, "base": 2}}}"#,
+            "a name stands twice in one table at line 1 column ",
+        ),
+        (
+            r#"{"weights": {"a": {"base": 1}, "a": {"base": 1}}}"#,
+            "a name stands twice in one table at line 1 column ",
+        ),
+    ] {
+        fs::write(redis.folder().join("bad"), text).expect("it is written");
+        for verb in ["import", "diff"] {
+            let ended = run(&redis, &[verb, "bad"]);
+            assert_eq!(ended.code, 2, "{text}: {ended:?}");
+            assert!(ended.told.contains(part), "{part}: {ended:?}");
+            assert!(!ended.told.contains("geheim"), "{ended:?}");
+        }
+    }
+    assert!(dump(&redis).is_empty());
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
 
+use super::tree::{self, Tree};
 use crate::cli::write::Objects;
 use crate::model::decode::{Fields, nearest};
 use crate::model::keys::{Keys, NAMED_KINDS, Object, Parsed};
@@ -44,50 +44,27 @@ pub(super) fn write(keys: &Keys, objects: &Objects, form: FileForm) -> String {
     }
 }
 
-/// A text, or what people write for one.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Text {
-    Plain(String),
-    Whole(i64),
-    Switch(bool),
-}
-
-impl From<Text> for String {
-    fn from(text: Text) -> Self {
-        match text {
-            Text::Plain(text) => text,
-            Text::Whole(number) => number.to_string(),
-            Text::Switch(on) => on.to_string(),
-        }
-    }
-}
-
-/// What a file says; what is wrong with its form otherwise, a line each.
+/// What a file says; what is wrong with its form otherwise, a line each, without its values.
 pub(super) fn read(keys: &Keys, text: &str, form: FileForm) -> Result<Objects, Vec<String>> {
-    let file: Result<BTreeMap<String, Value>, Vec<String>> = match form {
-        FileForm::Toml => toml::from_str(text).map_err(|error| one_line(&error)),
-        FileForm::Json => serde_json::from_str(text).map_err(|error| one_line(&error)),
-    };
     let mut reader = Reader {
         keys,
         objects: Objects::new(),
         wrong: Vec::new(),
     };
-    for (kind, value) in file? {
-        reader.take_kind(&kind, value);
+    match tree::parse(text, form) {
+        Ok(Tree::Table(kinds)) => {
+            for (kind, below) in kinds {
+                reader.take_kind(&kind, below);
+            }
+        }
+        Ok(Tree::Text(_) | Tree::Odd) => reader.wrong.push("want a table of kinds".to_owned()),
+        Err(why) => reader.wrong.push(why),
     }
     if reader.wrong.is_empty() {
         Ok(reader.objects)
     } else {
         Err(reader.wrong)
     }
-}
-
-fn one_line(error: &dyn std::error::Error) -> Vec<String> {
-    let text = error.to_string();
-    let lines: Vec<&str> = text.split_whitespace().collect();
-    vec![lines.join(" ")]
 }
 
 /// Takes what a file says, kind by kind.
@@ -98,20 +75,16 @@ struct Reader<'k> {
 }
 
 impl Reader<'_> {
-    fn take_kind(&mut self, kind: &str, value: Value) {
+    fn take_kind(&mut self, kind: &str, below: Tree) {
         if kind == DEFAULTS {
-            match serde_json::from_value(value) {
-                Ok(fields) => self.take(DEFAULTS, fields),
-                Err(error) => self.wrong.push(format!("{kind}: {error}")),
-            }
+            self.take(DEFAULTS, below);
         } else if NAMED_KINDS.contains(&kind) {
-            match serde_json::from_value::<BTreeMap<String, _>>(value) {
-                Ok(hashes) => {
-                    for (name, fields) in hashes {
-                        self.take(&format!("{kind}:{name}"), fields);
-                    }
-                }
-                Err(error) => self.wrong.push(format!("{kind}: {error}")),
+            let Tree::Table(hashes) = below else {
+                let wanted = format!("{kind}: want hashes by name, such as [{kind}.NAME]");
+                return self.wrong.push(wanted);
+            };
+            for (name, fields) in hashes {
+                self.take(&format!("{kind}:{name}"), fields);
             }
         } else {
             let known = NAMED_KINDS.into_iter().chain([DEFAULTS]);
@@ -122,25 +95,39 @@ impl Reader<'_> {
         }
     }
 
-    fn take(&mut self, key: &str, fields: BTreeMap<String, Text>) {
-        let fields = fields.into_iter();
-        let fields: Fields = fields.map(|(field, it)| (field, it.into())).collect();
-        match self.keys.parse(&format!("{}{key}", self.keys.prefix())) {
-            Parsed::Object(_) if fields.is_empty() => {
-                self.wrong.push(format!("{key}: want at least one field"));
-            }
-            Parsed::Object(object) if object.is_by_people() => {
-                self.objects.insert(object, fields);
-            }
+    fn take(&mut self, key: &str, below: Tree) {
+        let object = match self.keys.parse(&format!("{}{key}", self.keys.prefix())) {
+            Parsed::Object(object) if object.is_by_people() => object,
             // The name may be a token, written where its hash belongs.
             _ if key.starts_with("token:") => {
                 let wanted = "token: want names of 64 lower-case hex digits";
-                self.wrong.push(wanted.to_owned());
+                return self.wrong.push(wanted.to_owned());
             }
-            _ => self.wrong.push(format!(
-                "{key}: want a name of 1 to 128 letters, digits, and after the first also _ . -"
-            )),
+            _ => {
+                return self.wrong.push(format!(
+                    "{key}: want a name of 1 to 128 letters, digits, and after the first also _ . -"
+                ));
+            }
+        };
+        let shown = self.keys.shown(&object);
+        let shown = shown.strip_prefix(self.keys.prefix()).unwrap_or(&shown);
+        let Tree::Table(below) = below else {
+            let wanted = format!("{shown}: want fields, each a name, = and a text");
+            return self.wrong.push(wanted);
+        };
+        if below.is_empty() {
+            return self.wrong.push(format!("{shown}: want at least one field"));
         }
+        let mut fields = Fields::new();
+        for (field, it) in below {
+            if let Tree::Text(text) = it {
+                fields.insert(field, text);
+            } else {
+                let wanted = "want a text, a whole number or true/false";
+                self.wrong.push(format!("{shown} {field}: {wanted}"));
+            }
+        }
+        self.objects.insert(object, fields);
     }
 }
 
@@ -222,9 +209,16 @@ mod tests {
             ),
             ("[weights.a]", "want at least one field"),
             ("[token.secret]\nname = \"a\"", "token: want names of 64"),
-            ("[weights.a]\nbase = 1.5", "weights: "),
-            ("weights = 1", "weights: "),
-            ("[", "TOML parse error"),
+            (
+                "[weights.a]\nbase = 1.5",
+                "weights:a base: want a text, a whole number or true/false",
+            ),
+            ("[weights.a]\nbase = [\"secret\"]", "weights:a base: want"),
+            ("[weights.a.base]\nb = \"secret\"", "weights:a base: want"),
+            ("[alert]\na = \"secret\"", "alert:a: want fields"),
+            ("defaults = \"secret\"", "defaults: want fields"),
+            ("weights = 1", "weights: want hashes by name"),
+            ("[", "no TOML: "),
         ] {
             let wrong = read(&keys, file, FileForm::Toml).expect_err(part).concat();
             assert!(wrong.contains(part), "{file}: {wrong}");

@@ -1,6 +1,7 @@
 //! `export`, `import` and `diff`: the whole configuration as one file.
 
 mod file;
+mod tree;
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -14,15 +15,18 @@ use crate::model::keys::{Keys, Object, Parsed};
 use crate::settings::{self, FileForm};
 use crate::store::{self, Changed, Wish};
 
-/// Prints everything that stands; exit 1 where something could not be read as configuration.
+/// Prints everything that stands; exit 1 where something could not be read as configuration, and
+/// where gateways serve more than that.
 pub(super) fn export(verb: &settings::Backup) -> Result<ExitCode, Error> {
     let options = redis_options(&verb.redis, &format!("export-{}", std::process::id()));
     let (objects, odd) = read(&options)?;
-    for line in &odd {
-        eprintln!("smartlink: left out: {line}");
+    for it in &odd {
+        let Odd { key, why, .. } = it;
+        eprintln!("smartlink: left out: {key} {why}");
     }
     super::print(&file::write(&options.keys, &objects, verb.format))?;
-    Ok(if odd.is_empty() {
+    let vanished = super::vanished::warn(&options)?;
+    Ok(if odd.is_empty() && !vanished {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -52,11 +56,8 @@ pub(super) fn import(verb: &settings::Import) -> Result<ExitCode, Error> {
         return Ok(ExitCode::from(super::BAD_FLAGS));
     };
     let (standing, odd) = read(&options)?;
-    let odd_and_wanted = |object: &&Object| {
-        odd.iter()
-            .any(|line| line.starts_with(&options.keys.object(object)))
-    };
-    if let Some(object) = wanted.keys().find(odd_and_wanted) {
+    let mut odd = odd.iter().filter_map(|it| it.object.as_ref());
+    if let Some(object) = odd.find(|object| wanted.contains_key(*object)) {
         let key = options.keys.shown(object);
         eprintln!("smartlink: {key}: what stands there is no hash of texts: delete it first");
         return Ok(ExitCode::FAILURE);
@@ -104,8 +105,16 @@ fn lines(keys: &Keys, wishes: &[Wish]) -> String {
     changes.map(|change| Row::of(keys, change).line()).collect()
 }
 
+/// What stands and is no configuration.
+struct Odd {
+    key: String,
+    /// What should stand there; `None` where no gateway looks.
+    object: Option<Object>,
+    why: String,
+}
+
 /// Everything that stands, and what of it is no configuration.
-fn read(options: &store::Options) -> Result<(Objects, Vec<String>), Error> {
+fn read(options: &store::Options) -> Result<(Objects, Vec<Odd>), Error> {
     let read = super::runtime()?.block_on(store::read_all(options));
     let found = read.map_err(|cause| write::failed(options, cause))?;
     let (mut objects, mut odd) = (Objects::new(), Vec::new());
@@ -114,9 +123,17 @@ fn read(options: &store::Options) -> Result<(Objects, Vec<String>), Error> {
             (Parsed::Object(object), _) if !object.is_by_people() => {}
             (Parsed::Object(object), Raw::Hash(fields)) => drop(objects.insert(object, fields)),
             (Parsed::Object(object), Raw::Unreadable(why)) => {
-                odd.push(format!("{} {why}", options.keys.object(&object)));
+                odd.push(Odd {
+                    key: options.keys.shown(&object),
+                    object: Some(object),
+                    why,
+                });
             }
-            (Parsed::BadName, _) => odd.push(format!("{key} is no name of ours")),
+            (Parsed::BadName, _) => odd.push(Odd {
+                key,
+                object: None,
+                why: "is no name of ours".to_owned(),
+            }),
             _ => {}
         }
     }
