@@ -17,6 +17,7 @@ mod shift;
 mod signal;
 mod token;
 mod top;
+mod vanished;
 mod wait;
 mod write;
 

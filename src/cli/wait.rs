@@ -38,6 +38,7 @@ struct Row {
 pub(super) fn run(verb: &settings::Wait) -> Result<ExitCode, Error> {
     let options = redis_options(&verb.redis, &format!("wait-{}", std::process::id()));
     let report = write::with_store(&options, async |store| watch(store, verb.timeout).await)?;
+    super::vanished::warn(&options)?;
     if verb.json {
         let json = serde_json::to_string_pretty(&report).expect("texts and numbers are JSON");
         super::print(&format!("{json}\n"))?;

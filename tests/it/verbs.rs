@@ -56,6 +56,11 @@ fn a_wrong_flag_is_exit_code_2_and_one_line() {
         .output()
         .unwrap();
     assert_eq!(bad_variable.status.code(), Some(2));
+    let bad_switch = smartlink(&["serve"])
+        .env("SMARTLINK_PILOT", "foo")
+        .output()
+        .unwrap();
+    assert_eq!(bad_switch.status.code(), Some(2));
 }
 
 #[test]
@@ -215,4 +220,44 @@ fn kill(signal: &str, pid: u32) {
         .args(["-s", signal, &pid.to_string()])
         .status();
     assert!(done.unwrap().success());
+}
+
+#[test]
+fn verbs_that_look_at_redis_say_that_gateways_serve_what_vanished() {
+    use crate::support::control::Plane;
+    use crate::support::verb::{bad, good, run};
+    let redis = Redis::start();
+    let plane = Plane::start(&redis);
+    redis.run("HSET smartlink:endpoints:a http://127.0.0.1:1/ base http://127.0.0.1:2/ v2");
+    redis.run("HSET smartlink:weights:a base 3 v2 1");
+    plane.await_weights("a", "base 3 v2 1");
+    good(&redis, &["check"]);
+    assert_eq!(run(&redis, &["export"]).told, "");
+    redis.run("FLUSHALL");
+    let said = |key: &str| redis.hash("smartlink:errors").contains_key(key);
+    eventually("the gateway says so", || {
+        said("config_vanished").then_some(())
+    });
+    for verb in ["check", "export"] {
+        let told = bad(&redis, &[verb]);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        let wanted =
+            "gateways serve what no longer stands in Redis: smartlink:errors: 2 known keys";
+        assert!(told.contains(wanted), "{told}");
+        assert!(told.contains("smartlink forget-vanished"), "{told}");
+    }
+    for args in [&["wait"][..], &["explain", "GET /a"]] {
+        let ended = run(&redis, args);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert!(ended.told.contains("no longer stands"), "{ended:?}");
+    }
+    // Key by key: the deletion of an absent key is told to nobody.
+    for key in ["weights:a", "endpoints:a"] {
+        redis.run(&format!("HSET smartlink:{key} base 1"));
+        redis.run(&format!("DEL smartlink:{key}"));
+    }
+    eventually("nothing is missing", || {
+        (!said("config_vanished")).then_some(())
+    });
+    good(&redis, &["check"]);
 }

@@ -60,7 +60,8 @@ pub(super) fn run(check: &settings::Check) -> Result<ExitCode, Error> {
     } else {
         lines(&report)
     })?;
-    Ok(if report.mistakes.is_empty() {
+    let vanished = crate::cli::vanished::warn(&options)?;
+    Ok(if report.mistakes.is_empty() && !vanished {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

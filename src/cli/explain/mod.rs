@@ -33,6 +33,7 @@ pub(super) fn run(verb: &settings::Explain) -> Result<ExitCode, Error> {
     let options = redis_options(&verb.redis, &format!("explain-{}", std::process::id()));
     let read = super::runtime()?.block_on(store::read_all(&options));
     let found = read.map_err(|cause| write::failed(&options, cause))?;
+    super::vanished::warn(&options)?;
     let (table, mistakes) = table(&options, found);
     let asked = Asked {
         entry: &verb.entry,
