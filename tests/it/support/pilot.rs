@@ -154,6 +154,9 @@ impl<'r> Rollout<'r> {
             self.run(&format!("HSET {key} trial {trial}"));
         }
         let served = requests * candidate / 1000;
+        // As a gateway does: who sees one version's counts without the other's sees a split that is
+        // wrong.
+        self.run("MULTI");
         for (version, all, bad) in [
             ("candidate", served, candidate_bad.min(served)),
             ("base", requests - served, 0),
@@ -163,6 +166,7 @@ impl<'r> Rollout<'r> {
             ));
             self.run(&format!("HINCRBY {key} {candidate}.{version}.bad {bad}"));
         }
+        self.run("EXEC");
     }
 
     /// The audit entries, the oldest first.
