@@ -96,6 +96,14 @@ pub fn pilot_blind(why: &str) {
     );
 }
 
+/// The pilot cannot read counts or results of copies; it goes on without new ones.
+pub fn pilot_purblind(why: &str) {
+    warn!(
+        why,
+        "the pilot cannot read all counts: nothing is decided on new ones"
+    );
+}
+
 /// A new table is in force.
 pub fn config_applied(revision: u64, changed: &[String]) {
     /// A first load names thousands; a change by hand a few.

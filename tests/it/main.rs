@@ -36,6 +36,7 @@ mod lookout;
 mod measures;
 mod metrics;
 mod million_tokens;
+mod pilot_blind;
 mod pilot_many;
 mod pilot_traffic;
 mod pilot_walk;

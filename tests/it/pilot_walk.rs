@@ -141,6 +141,32 @@ fn a_person_holds_lets_go_and_ends_it() {
 }
 
 #[test]
+fn a_state_that_is_no_order_is_not_heard() {
+    let redis = Redis::start();
+    let rollout = Rollout::begin(&redis, "ner", "shadow_first off steps 10,50");
+    let _pilot = Pilot::start(&redis);
+    rollout.await_state("running");
+    rollout.weigh("base 600 candidate 400");
+    rollout.await_state("paused");
+    rollout.set("state pasued");
+    // What it writes shows that it has looked, and that the mistake is in nobody's way.
+    eventually("harm is said", || {
+        rollout.count(100, 40);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        rollout
+            .field("reason")
+            .contains("held although")
+            .then_some(())
+    });
+    assert_eq!(rollout.field("state"), "paused");
+    assert_eq!(rollout.field("order"), "");
+    assert_eq!(rollout.candidate(), 400);
+    rollout.set("state aborted");
+    rollout.await_state("aborted");
+    assert_eq!(rollout.candidate(), 0);
+}
+
+#[test]
 fn copies_come_first_and_what_is_missing_is_said() {
     let redis = Redis::start();
     let rollout = Rollout::begin(&redis, "ner", "");

@@ -1,6 +1,10 @@
 //! What a pilot reads: policies, weights, endpoints, counts, and what it remembered.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Options;
 use super::bounds::{Base, COARSE_MIN, FINE_MIN};
@@ -8,14 +12,14 @@ use crate::judge::trial::{Trial, Unit};
 use crate::model::decode::Fields;
 use crate::model::endpoint::{Duty, Endpoints};
 use crate::model::keys::Object;
-use crate::model::name::{Name, ServiceName};
+use crate::model::name::{Name, ServiceName, VersionName};
 use crate::model::object::{Value, decode_object};
 use crate::model::rollout::Rollout;
 use crate::model::settings::{Effective, Settings};
 use crate::model::shadow::Shadow;
 use crate::model::weights::Weights;
 use crate::policy::rollout::evidence::ShadowCounts;
-use crate::policy::rollout::{Copies, Counters, Evidence, Memory, Scene, Slow, State};
+use crate::policy::rollout::{Copies, Counters, Decision, Evidence, Memory, Scene, Slow, State};
 use crate::store::{Error, View};
 use crate::telemetry;
 
@@ -30,31 +34,57 @@ const WINDOW: u64 = 10;
 const FINE: u64 = 30;
 /// How often bounds are looked for that are not there yet.
 const BOUNDS_EVERY_MS: u64 = 15_000;
+/// For how long a Redis beside the configuration is let be that did not answer: each rollout would
+/// wait for it.
+const REST: Duration = Duration::from_secs(2);
+/// What is said where the Redis with the results of copies does not answer.
+const UNREAD: &str = "the results of copies cannot be read";
 
 /// What was last read and right of one service.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     read: Vec<Fields>,
     policy: Option<Rollout>,
+    /// The text of `state` beside that policy: a text that is no order is not heard.
+    order: String,
     endpoints: Endpoints,
     defaults: Settings,
     service: Settings,
     shadow: Option<Shadow>,
-    counts: Fields,
+    seen: Seen,
     bounds_ms: u64,
     slow: Option<Slow>,
 }
 
+/// What was counted of a candidate, as it was last read.
+#[derive(Debug, Default)]
+struct Seen {
+    candidate: Option<VersionName>,
+    counts: Fields,
+    results: Option<Fields>,
+}
+
+/// How much of the counts could be read.
+#[derive(Debug, Default)]
+struct Sight {
+    /// Whether counts are others than at the last look.
+    changed: bool,
+    /// Whether counts could not be read now.
+    no_counts: bool,
+    /// Whether results of copies were never read.
+    no_results: bool,
+    /// What failed.
+    away: Option<Error>,
+}
+
 /// Everything that one decision needs.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own, and no state"
-)]
 pub(super) struct Facts {
     now_ms: u64,
     policy: Rollout,
     order: String,
+    /// The field `state` as it stands, also where it is no order.
+    pub(super) order_text: String,
     weights: Weights,
     weights_mistake: Option<String>,
     build: BTreeSet<String>,
@@ -69,11 +99,33 @@ pub(super) struct Facts {
     pub(super) memory: Option<Memory>,
     /// The turn that stands there, also where nothing else can be read.
     pub(super) turn: Option<u64>,
-    /// Whether counts are others than at the last look.
-    pub(super) changed: bool,
+    sight: Sight,
 }
 
 impl Facts {
+    /// Whether counts are others than at the last look.
+    pub(super) fn changed(&self) -> bool {
+        self.sight.changed
+    }
+
+    /// What could not be read.
+    pub(super) fn take_away(&mut self) -> Option<Error> {
+        self.sight.away.take()
+    }
+
+    /// Whether that may be decided on what could be read. Without counts only a person is obeyed who
+    /// holds or ends it, and a candidate that was taken back is kept away. Where results of copies
+    /// were never read, no trial begins: old ones would count in it.
+    pub(super) fn allow(&self, decision: &Decision) -> bool {
+        let (next, before) = (&decision.memory, self.memory.as_ref());
+        let is_new = before.is_none_or(|before| before.trial != next.trial);
+        let is_heard = before.is_some_and(|before| before.order != self.order);
+        let is_kept = before.is_some_and(|before| before.state == next.state);
+        let ends = next.state == State::Aborted || (next.state.is_over() && is_kept);
+        let holds = next.state == State::Paused && is_heard && !is_new;
+        ends || ((holds || !self.sight.no_counts) && !(is_new && self.sight.no_results))
+    }
+
     /// The same, as `policy` wants it.
     pub(super) fn scene(&self) -> Scene<'_> {
         Scene {
@@ -106,16 +158,42 @@ impl Facts {
 pub(super) struct Desk {
     config: View,
     /// Where counts are, if elsewhere.
-    stats: Option<View>,
+    stats: Side,
     /// Where results of comparisons are, if elsewhere.
-    shadow: Option<View>,
+    shadow: Side,
+}
+
+/// A Redis beside the configuration, or the same.
+#[derive(Debug)]
+struct Side {
+    view: Option<View>,
+    /// When it last did not answer.
+    silent: Mutex<Option<Instant>>,
+}
+
+impl Side {
+    fn rests(&self) -> bool {
+        let silent = *self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.is_some_and(|since| since.elapsed() < REST)
+    }
+
+    /// What became of a question. One to the configuration itself needs no rest: the look ends.
+    fn heard<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
+        if self.view.is_some() {
+            let silent = answer.is_err().then(Instant::now);
+            *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = silent;
+        }
+        answer
+    }
 }
 
 impl Desk {
     pub(super) fn new(options: &Options) -> Result<Self, Error> {
         let other = |there: &crate::store::Options| {
             let is_same = there.url == options.config.url;
-            (!is_same).then(|| View::connect(there)).transpose()
+            let view = (!is_same).then(|| View::connect(there)).transpose()?;
+            let silent = Mutex::default();
+            Ok::<_, Error>(Side { view, silent })
         };
         Ok(Self {
             config: View::connect(&options.config)?,
@@ -126,7 +204,10 @@ impl Desk {
 
     pub(super) async fn wait(&self) -> Result<(), Error> {
         self.config.wait().await?;
-        for view in self.stats.iter().chain(&self.shadow) {
+        for view in [&self.stats, &self.shadow]
+            .into_iter()
+            .filter_map(|side| side.view.as_ref())
+        {
             view.wait().await?;
         }
         Ok(())
@@ -138,11 +219,11 @@ impl Desk {
     }
 
     fn stats(&self) -> &View {
-        self.stats.as_ref().unwrap_or(&self.config)
+        self.stats.view.as_ref().unwrap_or(&self.config)
     }
 
     fn shadow(&self) -> &View {
-        self.shadow.as_ref().unwrap_or(&self.config)
+        self.shadow.view.as_ref().unwrap_or(&self.config)
     }
 
     /// What stands there; `None` where there is no rollout, or none that was ever right.
@@ -172,7 +253,11 @@ impl Desk {
         for (at, object) in objects.iter().take(5).enumerate() {
             let now = fields(at);
             if standing.read.get(at) != Some(&now) {
-                standing.learn(decoded(keys, object, &now), now.is_empty());
+                let value = decoded(keys, object, &now);
+                if matches!(value, Some(Value::Rollout(_))) {
+                    standing.order = now.get("state").cloned().unwrap_or_default();
+                }
+                standing.learn(value, now.is_empty());
             }
         }
         let (weights, weights_mistake) = weights_of(keys, service, &weights);
@@ -184,36 +269,70 @@ impl Desk {
         let memory = Memory::from_fields(&pilot);
         let turn = pilot.get("turn").and_then(|turn| turn.parse().ok());
         let now_ms = self.config.now_ms().await?;
-        let counts = self
-            .stats()
-            .hashes(&[keys.trial(service, &policy.candidate)])
-            .await?;
-        let counts = counts.into_iter().next().unwrap_or_default();
-        let results = keys.shadow_results(service, &policy.candidate);
-        let results = self.shadow().hashes(&[results]).await?;
-        let results = results.into_iter().next().unwrap_or_default();
+        let seen = &mut standing.seen;
+        let sight = self.count(service, &policy.candidate, seen).await;
+        let counters = counters(seen, memory.as_ref());
         let (build, is_up, has_base) = lineup(&standing.endpoints, &health, &policy.candidate);
         let mut facts = Facts {
             now_ms,
-            order: rollout.get("state").cloned().unwrap_or_default(),
+            order: standing.order.clone(),
+            order_text: rollout.get("state").cloned().unwrap_or_default(),
             weights,
             weights_mistake,
             build,
             is_up,
             has_base,
-            counters: counters(&counts, &results, &policy),
+            counters,
             unit: standing.unit(),
             copies: Copies::Compared,
             in_force: true,
             slow: standing.slow,
-            changed: counts != standing.counts,
+            sight,
             policy,
             memory,
             turn,
         };
-        standing.counts = counts;
         self.look_closer(service, standing, &mut facts).await?;
         Ok(Some(facts))
+    }
+
+    /// What was counted of the candidate. What cannot be read stays as it was: counts only grow, so
+    /// that less is proven.
+    async fn count(&self, service: &ServiceName, candidate: &Name, seen: &mut Seen) -> Sight {
+        if seen.candidate.as_ref() != Some(candidate) {
+            *seen = Seen {
+                candidate: Some(candidate.clone()),
+                ..Seen::default()
+            };
+        }
+        let (keys, mut sight) = (self.config.keys(), Sight::default());
+        let counts = self.hash(&self.stats, keys.trial(service, candidate));
+        match counts.await {
+            Ok(counts) => {
+                sight.changed = counts != seen.counts;
+                seen.counts = counts;
+            }
+            Err(error) => {
+                sight.no_counts = true;
+                sight.away = Some(error);
+            }
+        }
+        let results = self.hash(&self.shadow, keys.shadow_results(service, candidate));
+        match results.await {
+            Ok(results) => seen.results = Some(results),
+            Err(error) => sight.away = sight.away.or(Some(error)),
+        }
+        sight.no_results = seen.results.is_none();
+        sight
+    }
+
+    async fn hash(&self, side: &Side, key: String) -> Result<Fields, Error> {
+        if side.rests() {
+            return Err(Error::Away);
+        }
+        let view = side.view.as_ref().unwrap_or(&self.config);
+        let read = side.heard(view.hashes(&[key]).await)?;
+        Ok(read.into_iter().next().unwrap_or_default())
     }
 
     /// What is asked only where it matters.
@@ -229,13 +348,14 @@ impl Desk {
             return Ok(());
         };
         if matches!(memory.state, State::Shadow | State::Waiting) {
-            facts.copies = self.copies(service, standing, &facts.policy).await?;
+            facts.copies = self.copies(service, standing, &facts.policy).await;
         }
         if memory.state.is_live() && !memory.is_in_force {
             let gateways = self.config.gateways().await?;
             facts.in_force = is_in_force(&gateways, memory.decided_ms);
         }
         let is_due = facts.now_ms.saturating_sub(standing.bounds_ms) >= BOUNDS_EVERY_MS;
+        let is_due = is_due && !facts.sight.no_counts;
         if memory.slow.is_none() && !memory.state.is_over() && is_due {
             standing.bounds_ms = facts.now_ms;
             standing.slow = self.bounds(service, facts).await?;
@@ -245,27 +365,26 @@ impl Desk {
     }
 
     /// Whether copies are compared, and what is missing.
-    async fn copies(
-        &self,
-        service: &ServiceName,
-        standing: &Standing,
-        policy: &Rollout,
-    ) -> Result<Copies, Error> {
+    async fn copies(&self, service: &ServiceName, standing: &Standing, policy: &Rollout) -> Copies {
         let candidate = &policy.candidate;
         let key = self.config.keys().object(&Object::Shadow(service.clone()));
         let copied = standing.shadow.as_ref();
         if copied.is_none_or(|shadow| !shadow.candidates.contains(candidate)) {
-            return Ok(Copies::Missing(format!(
+            return Copies::Missing(format!(
                 "no copies for {candidate}: redis-cli HSET {key} candidate {candidate}"
-            )));
+            ));
         }
-        let idle = self.shadow().worker_idle_ms(service, candidate).await?;
-        Ok(match idle {
-            Some(idle) if idle < WORKER_IDLE_MAX_MS => Copies::Compared,
-            _ => Copies::Missing(format!(
+        if self.shadow.rests() {
+            return Copies::Missing(UNREAD.to_owned());
+        }
+        let idle = self.shadow().worker_idle_ms(service, candidate).await;
+        match self.shadow.heard(idle) {
+            Ok(Some(idle)) if idle < WORKER_IDLE_MAX_MS => Copies::Compared,
+            Ok(_) => Copies::Missing(format!(
                 "no worker compares copies: smartlink shadow {service}"
             )),
-        })
+            Err(_) => Copies::Missing(UNREAD.to_owned()),
+        }
     }
 
     /// Bounds of slowness, as `base` is now.
@@ -362,15 +481,17 @@ fn lineup(
     (build, is_up, !of("base").is_empty())
 }
 
-fn counters(counts: &Fields, results: &Fields, policy: &Rollout) -> Counters {
-    let number = counts.get("trial").and_then(|text| text.parse().ok());
-    let fields = counts
-        .iter()
-        .map(|(name, text)| (name.as_str(), text.as_str()));
+/// Results that were never read say as much as those before the trial: nothing.
+fn counters(seen: &Seen, memory: Option<&Memory>) -> Counters {
+    let number = seen.counts.get("trial").and_then(|text| text.parse().ok());
+    let fields = (seen.counts.iter()).map(|(name, text)| (name.as_str(), text.as_str()));
+    let candidate = seen.candidate.as_ref().map_or("", Name::as_str);
+    let results = seen.results.as_ref().map(ShadowCounts::from_results);
+    let before = || memory.map(|memory| memory.shadow_before);
     Counters {
         number: number.unwrap_or_default(),
-        trial: Trial::from_fields(fields, "base", policy.candidate.as_str()),
-        shadow: ShadowCounts::from_results(results),
+        trial: Trial::from_fields(fields, "base", candidate),
+        shadow: results.or_else(before).unwrap_or_default(),
     }
 }
 

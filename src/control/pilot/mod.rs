@@ -66,6 +66,8 @@ pub struct Pilot {
     seats: BTreeMap<ServiceName, Seat>,
     looked: Option<Instant>,
     lost: bool,
+    /// The same where only counts or results cannot be read.
+    purblind: bool,
 }
 
 /// What this pilot knows of one rollout beside what stands in Redis.
@@ -96,6 +98,7 @@ impl Pilot {
             seats,
             looked: None,
             lost: false,
+            purblind: false,
         })
     }
 
@@ -129,19 +132,25 @@ impl Pilot {
 
     /// One look at each rollout that is due.
     async fn turn(&mut self) {
-        let mut failed = self.look().await.err();
+        let (mut failed, mut away) = (self.look().await.err(), None);
         let mut seats = std::mem::take(&mut self.seats);
         for (service, seat) in &mut seats {
             // What one rollout is refused may be right for the next.
             if failed.as_ref().is_none_or(|error| !is_away(error)) {
-                let done = self.visit(service, seat).await;
-                failed = done.err().or(failed);
+                match self.visit(service, seat).await {
+                    Ok(missed) => away = missed.or(away),
+                    Err(error) => failed = Some(error),
+                }
             }
         }
         self.seats = seats;
         let was_lost = std::mem::replace(&mut self.lost, failed.is_some());
         if let Some(error) = failed.filter(|_| !was_lost) {
             telemetry::pilot_blind(&chain(&error));
+        }
+        let was_purblind = std::mem::replace(&mut self.purblind, away.is_some());
+        if let Some(error) = away.filter(|_| !was_purblind) {
+            telemetry::pilot_purblind(&chain(&error));
         }
     }
 
@@ -167,11 +176,11 @@ impl Pilot {
         Ok(())
     }
 
-    /// Looks at one rollout, where it is due and ours.
-    async fn visit(&self, service: &ServiceName, seat: &mut Seat) -> Result<(), Error> {
+    /// Looks at one rollout, where it is due and ours; why not all could be read.
+    async fn visit(&self, service: &ServiceName, seat: &mut Seat) -> Result<Option<Error>, Error> {
         let every = if seat.lively { Duration::ZERO } else { CALM };
         if seat.looked.is_some_and(|at| at.elapsed() < every) {
-            return Ok(());
+            return Ok(None);
         }
         if seat.asked.is_none_or(|at| at.elapsed() >= RENEW) {
             seat.leads = None;
@@ -183,18 +192,20 @@ impl Pilot {
         seat.looked = Some(Instant::now());
         if seat.leads.is_none() {
             seat.lively = false;
-            return Ok(());
+            return Ok(None);
         }
-        let mut lively = false;
+        let (mut lively, mut away) = (false, None);
         for _ in 0..AT_ONCE {
-            let Some(facts) = self.desk.read(service, &mut seat.desk).await? else {
+            let Some(mut facts) = self.desk.read(service, &mut seat.desk).await? else {
                 seat.lively = false;
-                return Ok(());
+                return Ok(None);
             };
-            lively |= facts.changed;
+            lively |= facts.changed();
+            away = facts.take_away();
             let scene = facts.scene();
             let evidence = facts.evidence();
-            let Some(decision) = decide(&scene, facts.memory.as_ref(), &evidence) else {
+            let decision = decide(&scene, facts.memory.as_ref(), &evidence);
+            let Some(decision) = decision.filter(|it| facts.allow(it)) else {
                 self.tell(service, seat, &facts, &evidence).await?;
                 break;
             };
@@ -209,7 +220,7 @@ impl Pilot {
             }
         }
         seat.lively = lively;
-        Ok(())
+        Ok(away)
     }
 
     /// Writes a decision.
@@ -251,7 +262,7 @@ impl Pilot {
         let decided = Move {
             token: self.token.clone(),
             turn,
-            order: scene.order.to_owned(),
+            order: facts.order_text.clone(),
             weigh,
             promoted: decision.promote.then(|| scene.policy.candidate.clone()),
             fields,
@@ -283,7 +294,7 @@ impl Pilot {
         let decided = Move {
             token: self.token.clone(),
             turn: facts.turn,
-            order: facts.scene().order.to_owned(),
+            order: facts.order_text.clone(),
             weigh: Weigh::Keep,
             promoted: None,
             fields: vec![

@@ -17,8 +17,14 @@ impl Pilot {
 
     /// The same, as a user whom the URL names.
     pub fn start_at(url: &str) -> Self {
+        Self::start_with(url, &[])
+    }
+
+    /// The same, with more arguments.
+    pub fn start_with(url: &str, arguments: &[&str]) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_smartlink"))
             .args(["pilot", "--tick", "20ms", "--log", "error", "--redis", url])
+            .args(arguments)
             .stdin(Stdio::null())
             .spawn();
         Self(child.expect("it starts"))
