@@ -109,6 +109,14 @@ const ORDERS: &[(&str, Order)] = &[
     ("aborted", Order::Aborted),
 ];
 
+/// The order of a person who stops a rollout by this text of `state`: it holds whatever is wrong
+/// with the rest of the hash.
+#[must_use]
+pub fn stop(state: &str) -> Option<Order> {
+    let order = word(ORDERS)(state).ok();
+    order.filter(|order| *order != Order::Running)
+}
+
 /// The most steps; more would not be told apart.
 const STEPS_MAX: usize = 20;
 

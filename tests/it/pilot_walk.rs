@@ -167,6 +167,20 @@ fn a_state_that_is_no_order_is_not_heard() {
 }
 
 #[test]
+fn who_stops_a_rollout_is_obeyed_whatever_else_its_hash_says() {
+    let redis = Redis::start();
+    let rollout = Rollout::begin(&redis, "ner", "shadow_first off steps 10,50");
+    let _pilot = Pilot::start(&redis);
+    rollout.await_state("running");
+    rollout.set("bakee 1 state paused");
+    rollout.await_state("paused");
+    assert_eq!(rollout.candidate(), 100);
+    rollout.set("state aborted");
+    rollout.await_state("aborted");
+    assert_eq!(rollout.candidate(), 0);
+}
+
+#[test]
 fn copies_come_first_and_what_is_missing_is_said() {
     let redis = Redis::start();
     let rollout = Rollout::begin(&redis, "ner", "");

@@ -14,7 +14,7 @@ use crate::model::endpoint::{Duty, Endpoints};
 use crate::model::keys::Object;
 use crate::model::name::{Name, ServiceName, VersionName};
 use crate::model::object::{Value, decode_object};
-use crate::model::rollout::Rollout;
+use crate::model::rollout::{self, Rollout};
 use crate::model::settings::{Effective, Settings};
 use crate::model::shadow::Shadow;
 use crate::model::weights::Weights;
@@ -260,6 +260,7 @@ impl Desk {
                 standing.learn(value, now.is_empty());
             }
         }
+        standing.heed_stop(&rollout);
         let (weights, weights_mistake) = weights_of(keys, service, &weights);
         let Some(policy) = standing.policy.clone() else {
             standing.read = read;
@@ -421,6 +422,15 @@ impl Standing {
                 self.shadow = Some(shadow).filter(|_| !is_absent);
             }
             _ => {}
+        }
+    }
+
+    /// Obeys a person who stops the rollout, also where the rest of its hash is wrong.
+    fn heed_stop(&mut self, hash: &Fields) {
+        let text = hash.get("state").map(String::as_str).unwrap_or_default();
+        if let (Some(order), Some(policy)) = (rollout::stop(text), &mut self.policy) {
+            policy.state = order;
+            text.clone_into(&mut self.order);
         }
     }
 
