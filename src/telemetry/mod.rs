@@ -134,7 +134,7 @@ pub fn config_mended(place: &str) {
 pub fn config_vanished(objects: usize) {
     error!(
         objects,
-        "config vanished: serving on; delete keys by name or run smartlink forget-vanished to drop it"
+        "config vanished: serving on; write the keys again, or run smartlink forget-vanished to drop them"
     );
 }
 
