@@ -75,8 +75,10 @@ fn without_files_left_no_endpoint_is_blamed_and_all_goes_on_when_some_are_free()
         .collect();
     let files = format!("/proc/{}/fd", poor.0.id());
     let open = || std::fs::read_dir(&files).expect("it runs").count();
-    eventually("it has no file left", || (open() == FILES).then_some(()));
     // A probe gives its file back now and then; each that is served keeps one.
+    eventually("it has hardly a file left", || {
+        (open() + 2 >= FILES).then_some(())
+    });
     let mut asked = others.iter().map(|other| caller.ask(&named(other)));
     let refused = asked.find_map(|answer| answer.ok().filter(|answer| answer.status != 200));
     let refused = refused.expect("no file is left");

@@ -8,12 +8,13 @@ use tokio::time::Instant;
 
 use super::Options;
 use super::bounds::{Base, COARSE_MIN, FINE_MIN};
+use super::said::{decoded, is_in_force, lineup, weights_of};
 use crate::judge::trial::{Trial, Unit};
 use crate::model::decode::Fields;
-use crate::model::endpoint::{Duty, Endpoints};
+use crate::model::endpoint::Endpoints;
 use crate::model::keys::Object;
 use crate::model::name::{Name, ServiceName, VersionName};
-use crate::model::object::{Value, decode_object};
+use crate::model::object::Value;
 use crate::model::rollout::{self, Rollout};
 use crate::model::settings::{Effective, Settings};
 use crate::model::shadow::Shadow;
@@ -21,7 +22,6 @@ use crate::model::weights::Weights;
 use crate::policy::rollout::evidence::ShadowCounts;
 use crate::policy::rollout::{Copies, Counters, Decision, Evidence, Memory, Scene, Slow, State};
 use crate::store::{Error, View};
-use crate::telemetry;
 
 /// A worker that is silent for this long is taken to be gone: it asks for records several times a
 /// second.
@@ -442,55 +442,6 @@ impl Standing {
     }
 }
 
-fn decoded(keys: &crate::model::keys::Keys, object: &Object, fields: &Fields) -> Option<Value> {
-    let (value, mistakes) = decode_object(keys, object, fields);
-    mistakes.iter().for_each(telemetry::config_error);
-    value.filter(|_| mistakes.is_empty())
-}
-
-/// The weights, or what is wrong with them.
-fn weights_of(
-    keys: &crate::model::keys::Keys,
-    service: &ServiceName,
-    fields: &Fields,
-) -> (Weights, Option<String>) {
-    let object = Object::Weights(service.clone());
-    let (value, mistakes) = decode_object(keys, &object, fields);
-    match value {
-        Some(Value::Weights(weights)) if mistakes.is_empty() => (weights, None),
-        _ => {
-            let first = mistakes.first().map(ToString::to_string);
-            (Weights::new(), Some(first.unwrap_or_default()))
-        }
-    }
-}
-
-/// The candidate's endpoints, whether one may be up, and whether `base` has any.
-fn lineup(
-    endpoints: &Endpoints,
-    health: &Fields,
-    candidate: &Name,
-) -> (BTreeSet<String>, bool, bool) {
-    let serves = |duty: Duty| matches!(duty, Duty::Active | Duty::Backup);
-    let of = |version: &str| {
-        let specs = endpoints.values();
-        let specs = specs.filter(move |spec| spec.version.as_str() == version && serves(spec.duty));
-        specs
-            .map(|spec| spec.url.to_string())
-            .collect::<BTreeSet<_>>()
-    };
-    let build = of(candidate.as_str());
-    let is_down = |url: &String| {
-        let state = health.get(url).and_then(|text| {
-            let json: serde_json::Value = serde_json::from_str(text).ok()?;
-            Some(json.get("state")?.as_str()? == "down")
-        });
-        state.unwrap_or(false)
-    };
-    let is_up = build.iter().any(|url| !is_down(url));
-    (build, is_up, !of("base").is_empty())
-}
-
 /// Results that were never read say as much as those before the trial: nothing.
 fn counters(seen: &Seen, memory: Option<&Memory>) -> Counters {
     let number = seen.counts.get("trial").and_then(|text| text.parse().ok());
@@ -503,12 +454,4 @@ fn counters(seen: &Seen, memory: Option<&Memory>) -> Counters {
         trial: Trial::from_fields(fields, "base", candidate),
         shadow: results.or_else(before).unwrap_or_default(),
     }
-}
-
-/// Whether every gateway gave a life sign after that moment, and all have the same table.
-fn is_in_force(gateways: &[Fields], since_ms: u64) -> bool {
-    let beat = |fields: &Fields| fields.get("heartbeat_ms")?.parse::<u64>().ok();
-    let digests: BTreeSet<_> = gateways.iter().map(|fields| fields.get("digest")).collect();
-    let all_beat = gateways.iter().all(|fields| beat(fields) > Some(since_ms));
-    all_beat && digests.len() <= 1
 }

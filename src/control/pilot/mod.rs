@@ -8,6 +8,7 @@
 
 mod bounds;
 mod desk;
+mod said;
 
 use std::collections::BTreeMap;
 use std::future::Future;
