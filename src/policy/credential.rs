@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
 use super::scope;
@@ -102,8 +102,8 @@ pub fn look<Q>(
 ) -> (Seen<Q>, Hidden) {
     let mut refusal = Refusal::Nothing;
     let (mut found, mut open) = (None, None);
-    let mut hidden = doubled(headers);
-    for (place, text) in presented(headers) {
+    let (texts, mut hidden) = presented(headers);
+    for (place, text) in texts {
         let verdict = match judge(scene, text, &mut issued) {
             Ok(verdict) => verdict,
             Err(question) => {
@@ -135,35 +135,24 @@ pub fn look<Q>(
     (seen, hidden)
 }
 
-/// The texts that may be credentials, with where they stand: each header once at most, for of
-/// several lines of one name nobody can say which one counts.
-fn presented(headers: &HeaderMap) -> impl Iterator<Item = (Hidden, &[u8])> {
-    let only = |name: HeaderName| {
+/// The texts that may be credentials, with where they stand, and the headers that are there more
+/// than once: of several lines of one name nobody can say which one counts.
+fn presented(headers: &HeaderMap) -> (impl Iterator<Item = (Hidden, &[u8])>, Hidden) {
+    let mut doubled = Hidden::default();
+    let mut only = |name: HeaderName, place| {
         let mut lines = headers.get_all(name).into_iter();
-        let line = lines.next();
-        line.filter(|_| lines.next().is_none())
-            .map(HeaderValue::as_bytes)
+        let line = lines.next()?;
+        if lines.next().is_some() {
+            doubled.add(place);
+            return None;
+        }
+        Some(line.as_bytes())
     };
-    let key = only(API_KEY).map(|text| (Hidden::API_KEY, text.trim_ascii()));
-    let bearer = only(AUTHORIZATION).and_then(bearer);
+    let key = only(API_KEY, Hidden::API_KEY).map(|text| (Hidden::API_KEY, text.trim_ascii()));
+    let bearer = only(AUTHORIZATION, Hidden::AUTHORIZATION).and_then(bearer);
     let bearer = bearer.map(|text| (Hidden::AUTHORIZATION, text));
     let texts = key.into_iter().chain(bearer);
-    texts.filter(|(_, text)| !text.is_empty())
-}
-
-/// The headers of several lines: as any of them may be one of ours, none is passed on.
-fn doubled(headers: &HeaderMap) -> Hidden {
-    let mut doubled = Hidden::default();
-    let places = [
-        (API_KEY, Hidden::API_KEY),
-        (AUTHORIZATION, Hidden::AUTHORIZATION),
-    ];
-    for (name, place) in places {
-        if headers.get_all(name).iter().nth(1).is_some() {
-            doubled.add(place);
-        }
-    }
-    doubled
+    (texts.filter(|(_, text)| !text.is_empty()), doubled)
 }
 
 /// RFC 6750 section 2.1; the scheme in any case, as RFC 9110 section 11.1 says.
@@ -269,7 +258,7 @@ mod tests {
             for (name, value) in lines {
                 headers.append(*name, value.parse().expect("a value"));
             }
-            let found: Vec<&[u8]> = presented(&headers).map(|(_, text)| text).collect();
+            let found: Vec<&[u8]> = presented(&headers).0.map(|(_, text)| text).collect();
             let wanted: Vec<&[u8]> = wanted.iter().map(|text| text.as_bytes()).collect();
             assert_eq!(found, wanted, "{lines:?}");
         }
