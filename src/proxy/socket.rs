@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
+use bytes::BufMut as _;
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -65,13 +66,23 @@ pub(super) fn poll_send(
     }
 }
 
-/// Writes as much of all `parts`, in their order, as the socket takes.
+/// Writes as much of all `parts`, in their order, as the socket takes. Little is copied together
+/// first: that costs less than the kernel's look at a list.
 pub(super) fn poll_send_parts(
     stream: &TcpStream,
     cx: &mut Context<'_>,
     parts: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
     let most = parts.iter().map(|part| part.len()).sum();
+    if most <= LITTLE {
+        return with_scratch(|scratch| {
+            let mut room = &mut *scratch;
+            for part in parts {
+                room.put_slice(part);
+            }
+            poll_send(stream, cx, scratch.get(..most).unwrap_or_default())
+        });
+    }
     loop {
         ready!(stream.poll_write_ready(cx))?;
         let written = once(stream, Interest::WRITABLE, most, || {
