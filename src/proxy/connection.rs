@@ -113,6 +113,7 @@ async fn converse(io: ClientIo, state: &Rc<State>) -> Option<ClientIo> {
         .half_close(true)
         .serve_connection(TokioIo::new(io), service);
     let exit = poll_fn(|cx| {
+        let _still = state.worker.stand_still();
         state.register(cx);
         let order = state.order.replace(Order::None);
         match order {

@@ -75,9 +75,9 @@ impl Record {
 
     /// A request begins. Nothing is left of the one before.
     pub(super) fn begin(&self, worker: &Worker) {
-        let now = Instant::now();
-        self.started.set(now);
-        self.started_us.set(worker.micros(now));
+        let now_us = worker.now_us();
+        self.started.set(worker.moment(now_us));
+        self.started_us.set(now_us);
         self.under.take();
         self.status.set(CLIENT_LEFT);
         self.error.set(None);

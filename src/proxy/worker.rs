@@ -52,6 +52,20 @@ pub(super) struct Limits {
     pub(super) bounds: Bounds,
 }
 
+/// The clock runs.
+const RUNS: u64 = u64::MAX;
+/// The clock will stand where it is seen next.
+const UNSEEN: u64 = 0;
+
+/// The clock of a thread stands still while this lives.
+struct Still<'w>(&'w Worker);
+
+impl Drop for Still<'_> {
+    fn drop(&mut self) {
+        self.0.stands_at.set(RUNS);
+    }
+}
+
 /// This thread's hold on a table: requests share it without counting across threads.
 pub(super) struct View(Arc<Table>);
 
@@ -89,6 +103,8 @@ pub(super) struct Worker {
     /// Takes shadow copies, where there are any.
     pub(super) copier: Option<Copier>,
     now: Cell<u64>,
+    /// Where the precise clock stands.
+    stands_at: Cell<u64>,
     draining: Cell<Option<u64>>,
     cut: Notify,
     connections: RefCell<HashMap<u64, Rc<State>>>,
@@ -130,6 +146,7 @@ impl Worker {
             issued: Issued::new(links.issuers),
             copier: links.copier,
             now: Cell::new(1),
+            stands_at: Cell::new(RUNS),
             draining: Cell::new(None),
             cut: Notify::new(),
             connections: RefCell::default(),
@@ -168,9 +185,24 @@ impl Worker {
         1 + micros(moment.saturating_duration_since(self.started))
     }
 
-    /// The time on that clock.
+    /// The time on that clock. During one poll of a conversation it stands still: a request is asked
+    /// about five times what happens at two moments.
     pub(super) fn now_us(&self) -> u64 {
-        self.micros(Instant::now())
+        match self.stands_at.get() {
+            RUNS => self.micros(Instant::now()),
+            UNSEEN => {
+                let now_us = self.micros(Instant::now());
+                self.stands_at.set(now_us);
+                now_us
+            }
+            at_us => at_us,
+        }
+    }
+
+    /// Lets the clock stand still, from its next look on, for as long as what comes back lives.
+    pub(super) fn stand_still(&self) -> impl Drop {
+        self.stands_at.set(UNSEEN);
+        Still(self)
     }
 
     /// The moment that this clock calls so.
