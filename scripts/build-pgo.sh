@@ -102,6 +102,10 @@ answers "$redis"
 answers "$demo"
 tell_redis HSET smartlink:endpoints:test_server "http://127.0.0.1:$demo/" base
 tell_redis HSET smartlink:route:all service test_server path /
+token=learning-$RANDOM$RANDOM$RANDOM
+tell_redis HSET smartlink:endpoints:guarded_server "http://127.0.0.1:$demo/" base
+tell_redis HSET smartlink:service:guarded_server auth token rate 1000000/s
+tell_redis HSET "smartlink:token:$(printf %s "$token" | sha256sum | cut -d ' ' -f 1)" name learner services "*"
 LLVM_PROFILE_FILE="$work/raw/gateway.profraw" \
     "$counting" serve --listen "127.0.0.1:$gateway" --admin off --threads 1 \
     --redis "redis://127.0.0.1:$redis" --log warn &
@@ -111,7 +115,7 @@ answers "$gateway"
 
 say "learning for $seconds seconds"
 sleep 1
-"$work/pgo-load" "127.0.0.1:$gateway" "$seconds" || die "the load failed"
+"$work/pgo-load" "127.0.0.1:$gateway" "$seconds" "$token" || die "the load failed"
 kill "$serving"
 wait "$serving" || die "the gateway did not end well"
 

@@ -1,7 +1,8 @@
 //! The load that a profile-guided build learns from; `build-pgo.sh` compiles and runs it.
 //!
-//! `pgo-load ADDRESS SECONDS`: small posts to the named entry, small answers by route, answers of
-//! 64 KiB, uploads of almost 1 MiB, all at once over kept connections. Fails where a request does.
+//! `pgo-load ADDRESS SECONDS TOKEN`: small posts to the named entry, the same with a token to a service
+//! with a limit, small answers by route, answers of 64 KiB, uploads of almost 1 MiB, all at once over
+//! kept connections. Fails where a request does.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -19,7 +20,7 @@ struct Kind {
 fn request(line: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     let head = format!(
-        "{line} HTTP/1.1\r\nHost: gateway.example:9001\r\nUser-Agent: pgo-load/1.0\r\nAccept: */*\r\n"
+        "{line}\r\nHost: gateway.example:9001\r\nUser-Agent: pgo-load/1.0\r\nAccept: */*\r\n"
     );
     match length {
         0 => format!("{head}\r\n").into_bytes(),
@@ -30,7 +31,9 @@ fn request(line: &str, body: &str) -> Vec<u8> {
     }
 }
 
-fn kinds() -> Vec<Kind> {
+fn kinds(token: &str) -> Vec<Kind> {
+    let guarded = r#"{"server_name": "guarded_server", "params": {}, "data": ["上海九六广场"]}"#;
+    let with_token = format!("POST /ai_server/ HTTP/1.1\r\nAuthorization: Bearer {token}");
     let small = r#"{"server_name": "test_server", "params": {}, "data": ["上海九六广场"]}"#;
     // The demo service answers with the addresses it is asked for.
     let echo = format!(r#"{{"data": ["{}"]}}"#, "x".repeat(64 * 1024));
@@ -44,10 +47,19 @@ fn kinds() -> Vec<Kind> {
         request,
     };
     vec![
-        kind("small posts", 8, request("POST /ai_server/", small)),
-        kind("small answers", 8, request("GET /hello?from=here", "")),
-        kind("long answers", 2, request("POST /echo", &echo)),
-        kind("uploads", 1, request("POST /ai_server/", &upload)),
+        kind(
+            "small posts",
+            8,
+            request("POST /ai_server/ HTTP/1.1", small),
+        ),
+        kind("small posts with a token", 4, request(&with_token, guarded)),
+        kind(
+            "small answers",
+            8,
+            request("GET /hello?from=here HTTP/1.1", ""),
+        ),
+        kind("long answers", 2, request("POST /echo HTTP/1.1", &echo)),
+        kind("uploads", 1, request("POST /ai_server/ HTTP/1.1", &upload)),
     ]
 }
 
@@ -97,17 +109,18 @@ fn read_answer(answers: &mut impl BufRead) -> io::Result<()> {
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let (Some(address), Some(seconds)) = (
+    let (Some(address), Some(seconds), Some(token)) = (
         arguments.next(),
         arguments.next().and_then(|text| text.parse().ok()),
+        arguments.next(),
     ) else {
-        eprintln!("usage: pgo-load ADDRESS SECONDS");
+        eprintln!("usage: pgo-load ADDRESS SECONDS TOKEN");
         return ExitCode::from(2);
     };
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut whole = true;
     thread::scope(|scope| {
-        let kinds = kinds();
+        let kinds = kinds(&token);
         let kinds = kinds.into_iter().map(|kind| {
             let connections: Vec<_> = (0..kind.connections)
                 .map(|_| {
