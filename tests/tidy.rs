@@ -393,6 +393,22 @@ fn the_code_map_names_every_room() {
 }
 
 #[test]
+fn what_the_code_map_names_is_there() {
+    let map = read("ARCHITECTURE.md");
+    let mut named = 0;
+    for path in map.split('`').skip(1).step_by(2) {
+        let is_path = ["src/", "tests/", "lua/", "schemas/", "deploy/"]
+            .iter()
+            .any(|room| path.starts_with(room));
+        if is_path {
+            named += 1;
+            assert!(root().join(path).exists(), "{path} is not there");
+        }
+    }
+    assert!(named > 20, "only {named} paths found");
+}
+
+#[test]
 fn the_manual_names_every_flag_with_its_default() {
     let help = Command::new(env!("CARGO_BIN_EXE_smartlink"))
         .args(["serve", "--help"])
