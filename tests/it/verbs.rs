@@ -127,9 +127,11 @@ fn check_prints_a_line_per_mistake() {
     redis.run("HSET smartlink:weights:a base lots");
     redis.run("HSET smartlink:route:r service nobody path /");
     redis.run("SET smartlink:defaults text");
+    redis.run("HSET smartlink:endpoint:b http://127.0.0.1:1/ base");
     let (code, text, _) = run(&["check", "--redis", &url]);
     assert_eq!(code, Some(1), "{text}");
     for begin in [
+        "smartlink:endpoint:b: no such kind of key; did you mean endpoints:<name>?",
         "smartlink:weights:a base: ",
         "smartlink:route:r",
         "smartlink:defaults",
@@ -142,7 +144,7 @@ fn check_prints_a_line_per_mistake() {
     let (code, json, _) = run(&["check", "--json", "--redis", &url]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(code, Some(1));
-    assert_eq!(json["mistakes"].as_array().unwrap().len(), 3, "{json}");
+    assert_eq!(json["mistakes"].as_array().unwrap().len(), 4, "{json}");
 }
 
 #[test]

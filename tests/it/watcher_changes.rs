@@ -301,3 +301,22 @@ fn ten_thousand_services_are_taken_and_changed_one_at_a_time() {
     redis.run("HSET smartlink:endpoints:s5 http://127.0.0.1:2/ candidate");
     plane.await_weights("s5", "base 1 candidate 0");
 }
+
+#[test]
+fn a_slip_in_the_kind_of_a_key_is_named_until_it_is_gone() {
+    let redis = Redis::start();
+    let mut options = options(&redis);
+    options.watcher.reconcile = Duration::from_millis(200);
+    let _plane = Plane::start_with(options).expect("it starts");
+    redis.run("HSET smartlink:enpoints:a http://127.0.0.1:1/ base");
+    eventually("it is named", || {
+        let errors = redis.hash("smartlink:errors");
+        let text = errors.get("smartlink:enpoints:a")?;
+        text.contains("did you mean endpoints:<name>?")
+            .then_some(())
+    });
+    redis.run("RENAME smartlink:enpoints:a smartlink:endpoints:a");
+    eventually("it is gone", || {
+        redis.hash("smartlink:errors").is_empty().then_some(())
+    });
+}

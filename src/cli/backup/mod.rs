@@ -132,7 +132,7 @@ fn read(options: &store::Options) -> Result<(Objects, Vec<Odd>), Error> {
             (Parsed::BadName, _) => odd.push(Odd {
                 key,
                 object: None,
-                why: "is no name of ours".to_owned(),
+                why: "is no key of ours".to_owned(),
             }),
             _ => {}
         }

@@ -429,23 +429,28 @@ fn bounded(key: &str) -> &str {
 }
 
 fn bad_name(keys: &Keys, key: &str) -> ConfigError {
-    let tokens = format!("{}token:", keys.prefix());
+    let meant = keys.meant(key);
+    let kind = meant.map_or("token", |(_, kind)| kind);
+    let tokens = format!("{}{kind}:", keys.prefix());
     // The name may be the token itself, written where its hash belongs.
-    let (shown, wanted) = if key.starts_with(&tokens) {
-        let shown = format!("{tokens}…");
-        (
-            shown,
-            "the SHA-256 of the token as 64 lower-case hex digits",
-        )
+    let is_token = meant.is_none_or(|(kind, _)| kind == "token") && key.starts_with(&tokens);
+    let shown = if is_token {
+        visible::escaped(&tokens, &[]).into_owned() + "…"
     } else {
-        (
-            visible::escaped(key, &[]).into_owned(),
-            "a name of 1 to 128 letters, digits, and after the first also _ . -",
-        )
+        visible::escaped(key, &[]).into_owned()
+    };
+    let message = match meant {
+        Some(("defaults", _)) => "no such key; did you mean defaults?".to_owned(),
+        Some((kind, _)) => format!("no such kind of key; did you mean {kind}:<name>?"),
+        None if is_token => {
+            "the key wants the SHA-256 of the token as 64 lower-case hex digits".to_owned()
+        }
+        None => "the key wants a name of 1 to 128 letters, digits, and after the first also _ . -"
+            .to_owned(),
     };
     ConfigError {
         key: shown,
         field: None,
-        message: format!("the key wants {wanted}"),
+        message,
     }
 }

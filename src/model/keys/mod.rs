@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::decode::nearest;
 use super::name::Name;
 
 /// One configuration object: a hash that people or algorithms write.
@@ -46,7 +47,7 @@ impl Object {
 pub enum Parsed {
     /// A configuration object.
     Object(Object),
-    /// A configuration kind with a name that breaks the form.
+    /// A configuration kind with a name that breaks the form, or a slip of the pen for such a kind.
     BadName,
     /// Not configuration: written by gateways, or none of ours.
     Other,
@@ -65,6 +66,45 @@ pub const NAMED_KINDS: [&str; 10] = [
     "pilot",
     "alert",
 ];
+
+/// What gateways, pilots, workers and people who label write below the prefix.
+const WRITTEN: [&str; 19] = [
+    "errors",
+    "events",
+    "history",
+    "gateway",
+    "health",
+    "stats",
+    "hist",
+    "live",
+    "trial",
+    "audit",
+    "label",
+    "labels",
+    "shadow-stream",
+    "shadow-counts",
+    "shadow-results",
+    "shadow-offsets",
+    "shadow-diffs",
+    "shadow-dead",
+    "internal",
+];
+
+/// The kind of configuration that somebody meant who wrote `kind`, which is none.
+fn meant(kind: &str) -> Option<&'static str> {
+    if WRITTEN.contains(&kind) {
+        return None;
+    }
+    let known = NAMED_KINDS.into_iter().chain(["defaults"]);
+    nearest(&kind.to_ascii_lowercase(), known)
+}
+
+fn slip_or_other(kind: &str) -> Parsed {
+    match meant(kind) {
+        Some(_) => Parsed::BadName,
+        None => Parsed::Other,
+    }
+}
 
 /// Builds and parses keys under one prefix.
 #[derive(Clone, Debug)]
@@ -138,10 +178,10 @@ impl Keys {
             return Parsed::Object(Object::Defaults);
         }
         let Some((kind, name)) = rest.split_once(':') else {
-            return Parsed::Other;
+            return slip_or_other(rest);
         };
         if !NAMED_KINDS.contains(&kind) {
-            return Parsed::Other;
+            return slip_or_other(kind);
         }
         if kind == "token" {
             let valid =
@@ -166,6 +206,17 @@ impl Keys {
             "pilot" => Object::Pilot(name),
             _ => Object::Alert(name),
         })
+    }
+
+    /// The kind that was meant by a key of none, and the key's own kind.
+    #[must_use]
+    pub fn meant<'k>(&self, key: &'k str) -> Option<(&'static str, &'k str)> {
+        let rest = key.strip_prefix(&*self.prefix)?;
+        let Some((kind, _)) = rest.split_once(':') else {
+            return Some((meant(rest)?, rest));
+        };
+        let is_known = NAMED_KINDS.contains(&kind);
+        Some((meant(kind).filter(|_| !is_known)?, kind))
     }
 
     /// Glob patterns that together match every configuration key, for `SCAN` and `PSUBSCRIBE`.

@@ -70,6 +70,12 @@ fn other_keys_are_not_configuration() {
         "{a}:stats:x",
         "{a}:events",
         "{a}:shadow-stream:x",
+        "{a}:labels:x",
+        "{a}:label:x:1",
+        "{a}:internal:pilot:x",
+        "{a}:mine:x",
+        "{a}:models",
+        "{a}:",
         "",
     ] {
         assert_eq!(keys.parse(other), Parsed::Other, "{other}");
@@ -79,6 +85,13 @@ fn other_keys_are_not_configuration() {
         "{a}:route:a b",
         "{a}:token:xyz",
         "{a}:endpoints:-x",
+        "{a}:endpoint:x",
+        "{a}:Weights:x",
+        "{a}:wieghts:x",
+        "{a}:services:x",
+        "{a}:default",
+        "{a}:weights",
+        "{a}:default:x",
     ] {
         assert_eq!(keys.parse(bad), Parsed::BadName, "{bad}");
     }

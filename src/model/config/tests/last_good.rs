@@ -241,6 +241,25 @@ fn a_token_written_where_its_hash_belongs_is_not_shown() {
 }
 
 #[test]
+fn a_slip_of_the_pen_in_a_kind_is_a_mistake_that_says_what_was_meant() {
+    let mut book = Book::loaded(&[]);
+    for (key, shown, meant) in [
+        ("endpoint:a", "endpoint:a", "endpoints:<name>"),
+        ("Service:a", "Service:a", "service:<name>"),
+        ("tokens:sk-secret", "tokens:…", "token:<name>"),
+        ("default", "default", "defaults"),
+    ] {
+        let applied = book.config.note_bad_name(&format!("smartlink:{key}"));
+        let error = applied.errors_new.first().expect("it is named");
+        assert_eq!(error.key, format!("smartlink:{shown}"));
+        assert!(
+            error.message.ends_with(&format!("mean {meant}?")),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
 fn objects_beyond_the_bound_are_mistakes_until_there_is_room() {
     let mut book = Book::loaded(&[]);
     book.config.objects_max = 2;
