@@ -35,14 +35,15 @@ fn place(of: &RolloutOf) -> (store::Options, impl Fn(store::Error) -> Error + us
     (options, failed)
 }
 
-/// What stands in Redis: the rollout's hash, the pilot's, the weights.
-async fn read(view: &View, service: &ServiceName) -> Result<[Fields; 3], store::Error> {
+/// What stands in Redis: the rollout's hash, the pilot's, the weights, the endpoints.
+async fn read(view: &View, service: &ServiceName) -> Result<[Fields; 4], store::Error> {
     view.wait().await?;
     let keys = view.keys();
     let names = [
         keys.object(&Object::Rollout(service.clone())),
         keys.pilot(service),
         keys.object(&Object::Weights(service.clone())),
+        keys.object(&Object::Endpoints(service.clone())),
     ];
     let mut hashes = view.hashes(&names).await?.into_iter();
     Ok(std::array::from_fn(|_| hashes.next().unwrap_or_default()))
@@ -66,6 +67,14 @@ fn word_to_go_on(stands: &Fields, pilot: &Fields) -> &'static str {
     }
 }
 
+/// Whether any endpoint has this version: the first word of what stands beside its URL.
+fn has_version(endpoints: &Fields, version: &str) -> bool {
+    let mut versions = endpoints
+        .values()
+        .map(|value| value.split_whitespace().next());
+    versions.any(|first| first == Some(version))
+}
+
 /// Writes fields, and lets the pilot go on.
 fn go_on(
     of: &RolloutOf,
@@ -77,7 +86,7 @@ fn go_on(
     let key = options.keys.object(&Object::Rollout(service.clone()));
     let done = runtime()?.block_on(async {
         let view = View::connect(&options)?;
-        let [mut stands, pilot, _] = read(&view, service).await?;
+        let [mut stands, pilot, _, endpoints] = read(&view, service).await?;
         if stands.is_empty() && standing == Standing::Wanted {
             return Ok(None);
         }
@@ -88,6 +97,8 @@ fn go_on(
         if !stands.contains_key("candidate") {
             written.push(("candidate".to_owned(), "candidate".to_owned()));
         }
+        let candidate = stands.get("candidate").map_or("candidate", |it| it.trim());
+        let missing = (!has_version(&endpoints, candidate)).then(|| candidate.to_owned());
         let (_, mistakes) = rollout::decode(&key, &stands);
         if !mistakes.is_empty() {
             return Ok(Some(Err(mistakes)));
@@ -105,14 +116,20 @@ fn go_on(
             rollouts.let_go(service).await?;
         }
         let said = fields.iter().rev().find(|(field, _)| field == "state");
-        Ok(Some(Ok(
-            said.map_or("running".to_owned(), |(_, state)| state.clone())
-        )))
+        let state = said.map_or("running".to_owned(), |(_, state)| state.clone());
+        Ok(Some(Ok((state, missing))))
     });
     match done.map_err(failed)? {
         None => Ok(no_rollout(service)),
-        Some(Ok(state)) => {
+        Some(Ok((state, missing))) => {
             super::print(&format!("{service}: {state}\n"))?;
+            if let Some(candidate) = missing {
+                let endpoints = Object::Endpoints(service.clone());
+                let key = options.keys.object(&endpoints);
+                eprintln!(
+                    "smartlink: {key}: no endpoint has version {candidate}: it is waited for"
+                );
+            }
             Ok(ExitCode::SUCCESS)
         }
         Some(Err(mistakes)) => {
@@ -130,7 +147,7 @@ fn order(of: &RolloutOf, state: &str) -> Result<ExitCode, Error> {
     let service = &of.service;
     let is_there = runtime()?.block_on(async {
         let view = View::connect(&options)?;
-        let [stands, _, _] = read(&view, service).await?;
+        let [stands, ..] = read(&view, service).await?;
         if stands.is_empty() {
             return Ok(false);
         }
@@ -158,7 +175,7 @@ fn status(status: &RolloutStatus) -> Result<ExitCode, Error> {
         let view = View::connect(&options)?;
         read(&view, service).await
     });
-    let [rollout, pilot, weights] = read.map_err(failed)?;
+    let [rollout, pilot, weights, _] = read.map_err(failed)?;
     if rollout.is_empty() {
         return Ok(no_rollout(service));
     }

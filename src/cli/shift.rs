@@ -48,7 +48,7 @@ pub(super) fn run(shift: &settings::Shift) -> Result<ExitCode, Error> {
         }
         Outcome::Refused(mistakes) => write::complain(mistakes),
         Outcome::Unreadable(why) => eprintln!("smartlink: {why}"),
-        Outcome::Raced => eprintln!("smartlink: {key}: somebody writes it all the time"),
+        Outcome::Raced => eprintln!("smartlink: {}", raced(&key)),
         _ => {}
     }
     Ok(match outcome {
@@ -145,7 +145,8 @@ impl<'o> Report<'o> {
             Outcome::Refused(mistakes) => {
                 report.mistakes = mistakes.iter().map(ToString::to_string).collect();
             }
-            Outcome::Unreadable(_) | Outcome::Raced => {}
+            Outcome::Unreadable(why) => report.mistakes.push(why.clone()),
+            Outcome::Raced => report.mistakes.push(raced(key)),
         }
         report
     }
@@ -159,6 +160,10 @@ impl<'o> Report<'o> {
             self.undo.as_deref().unwrap_or_default()
         )
     }
+}
+
+fn raced(key: &str) -> String {
+    format!("{key}: somebody writes it all the time")
 }
 
 /// Weights as a person would type them.

@@ -85,6 +85,7 @@ fn an_import_leaves_alone_what_is_not_in_the_file_unless_it_prunes() {
     let file = redis.folder().join("some.toml");
     let text = "[endpoints.\"a.b\"]\n\"http://127.0.0.1:1/x/\" = \"base\"\n\n[weights.\"a.b\"]\nbase = 1\n";
     fs::write(&file, text).expect("it is written");
+    assert_eq!(run(&redis, &["diff", "nowhere.toml"]).code, 2);
     let ended = run(&redis, &["diff", "some.toml"]);
     assert_eq!(ended.code, 1);
     assert!(

@@ -8,6 +8,7 @@ use crate::support::eventually;
 use crate::support::pilot::{Pilot, Rollout};
 use crate::support::redis::Redis;
 use crate::support::replay::run;
+use crate::support::verb;
 
 /// A rollout in a few seconds.
 const QUICK: &str =
@@ -138,6 +139,24 @@ fn a_person_holds_lets_go_and_ends_it() {
     let status = run(&redis, &["rollout", "status", "ner", "--json"]);
     let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
     assert_eq!(status["pilot"]["state"], "aborted");
+}
+
+#[test]
+fn a_start_says_where_the_candidate_has_no_endpoint() {
+    let redis = Redis::start();
+    for (url, value, missing) in [
+        ("http://127.0.0.1:1/", "base", true),
+        ("http://127.0.0.1:2/", "v2", true),
+        ("http://127.0.0.1:3/", "candidate weight=2", false),
+    ] {
+        redis.call(&["HSET", "smartlink:endpoints:ner", url, value]);
+        let ended = verb::run(&redis, &["rollout", "start", "ner"]);
+        assert_eq!((ended.code, ended.out.as_str()), (0, "ner: running\n"));
+        let said = ended
+            .told
+            .contains("smartlink:endpoints:ner: no endpoint has version candidate");
+        assert_eq!(said, missing, "{ended:?}");
+    }
 }
 
 #[test]

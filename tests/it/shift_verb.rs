@@ -133,6 +133,11 @@ fn what_a_gateway_would_refuse_is_not_written() {
     redis.run("DEL smartlink:weights:a");
     redis.run("SET smartlink:weights:a text");
     assert!(bad(&redis, &["shift", "a", "base=1"]).contains("is a string, want a hash"));
+    let ended = run(&redis, &["shift", "a", "base=1", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&ended.out).expect("JSON");
+    assert_eq!((ended.code, &json["written"]), (1, &false.into()));
+    let why = json["mistakes"][0].as_str().expect("a reason");
+    assert!(why.contains("is a string, want a hash"), "{json}");
 }
 
 #[test]

@@ -33,8 +33,16 @@ pub(super) fn export(verb: &settings::Backup) -> Result<ExitCode, Error> {
     })
 }
 
-/// Prints what differs; exit 1 where anything does.
+/// Prints what differs; exit 1 where anything does, 2 where that could not be found out, as diff(1)
+/// has it.
 pub(super) fn diff(verb: &settings::Diff) -> Result<ExitCode, Error> {
+    compare(verb).or_else(|error| {
+        eprintln!("smartlink: {}", super::chain(&error));
+        Ok(ExitCode::from(super::BAD_FLAGS))
+    })
+}
+
+fn compare(verb: &settings::Diff) -> Result<ExitCode, Error> {
     let options = redis_options(&verb.redis, &format!("diff-{}", std::process::id()));
     let Some(wanted) = open(&verb.file, &options.keys)? else {
         return Ok(ExitCode::from(super::BAD_FLAGS));
