@@ -7,6 +7,7 @@ use smartlink::policy::rollout::audit;
 use crate::support::eventually;
 use crate::support::pilot::{Pilot, Rollout};
 use crate::support::redis::Redis;
+use crate::support::process::Process;
 use crate::support::replay::run;
 use crate::support::verb;
 
@@ -139,6 +140,18 @@ fn a_person_holds_lets_go_and_ends_it() {
     let status = run(&redis, &["rollout", "status", "ner", "--json"]);
     let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
     assert_eq!(status["pilot"]["state"], "aborted");
+}
+
+#[test]
+fn a_gateway_with_the_pilot_inside_walks_alone() {
+    let redis = Redis::start();
+    let rollout = Rollout::begin(&redis, "ner", QUICK);
+    let _gateway = Process::start_with(&redis, "one", |command| command.arg("--pilot"));
+    count_until(&rollout, "done", 200, 0);
+    assert_eq!(rollout.weights(), weights(&[("candidate", 1000)]));
+    let other = Rollout::begin(&redis, "ocr", QUICK);
+    count_until(&other, "rolled_back", 200, 100);
+    assert_eq!(other.candidate(), 0);
 }
 
 #[test]
