@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 
 use self::door::Door;
 use self::metrics::{Metrics, Pieces};
+use crate::control::live::Look;
 use crate::control::prober::Board;
 use crate::control::recorder::Reader;
 use crate::control::status::Status;
@@ -70,11 +71,12 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Everything there is.
-const PATHS: [&str; 6] = [
+const PATHS: [&str; 7] = [
     "/healthz",
     "/readyz",
     "/metrics",
     "/api/v1/table",
+    "/api/v1/live",
     "/api/v1/health",
     "/api/v1/errors",
 ];
@@ -84,6 +86,7 @@ pub struct Admin {
     table: Arc<ArcSwap<Table>>,
     status: Arc<Status>,
     health: Board,
+    live: Option<Look>,
     metrics: Metrics,
     door: Door,
 }
@@ -98,19 +101,21 @@ impl fmt::Debug for Admin {
 
 impl Admin {
     /// The admin port behind `listener`; `reader` asks for what was counted of requests, `meters` is
-    /// what was counted of the gateway itself.
+    /// what was counted of the gateway itself, `live` looks at what all gateways say.
     pub fn try_new(
         options: &Options,
         listener: &TcpListener,
         shared: &Shared,
         meters: Arc<Meters>,
         reader: Reader,
+        live: Look,
     ) -> Result<Self, Error> {
         let door = Door::try_new(options, listener)?;
         Ok(Self {
             table: Arc::clone(&shared.table),
             status: Arc::clone(&shared.status),
             health: shared.health.clone(),
+            live: Some(live),
             metrics: Metrics::new(
                 Arc::clone(&shared.table),
                 Arc::clone(&shared.status),
@@ -139,6 +144,9 @@ impl Admin {
         if let Some(refusal) = refusal {
             return refusal.map(Either::Left);
         }
+        if path == "/api/v1/live" {
+            return self.live().await.map(Either::Left);
+        }
         if path != "/metrics" {
             return self.show(path).map(Either::Left);
         }
@@ -155,6 +163,20 @@ impl Admin {
             "/api/v1/table" => json(&picture::table(&self.table.load_full(), &self.status)),
             "/api/v1/health" => json(&picture::health(&self.table.load_full(), &self.health)),
             _ => json(&picture::errors(&self.status.errors())),
+        }
+    }
+
+    async fn live(&self) -> Response<Full<Bytes>> {
+        let live = match &self.live {
+            Some(look) => look.read().await,
+            None => None,
+        };
+        match live {
+            Some(live) => json(&picture::live(&live)),
+            None => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Redis does not say what is live\n",
+            ),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The table in force, the health of its endpoints and the config errors, as JSON.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use crate::model::name::Name;
 use crate::model::route::{HostMatch, PathMatch, Route};
 use crate::model::table::{Endpoint, Service, Table, Version};
 use crate::policy::balance::least_time;
+use crate::store::LiveHashes;
 
 /// The table in force.
 pub(super) fn table(table: &Table, status: &Status) -> Value {
@@ -103,6 +105,33 @@ pub(super) fn health(table: &Table, board: &Board) -> Value {
         }
     }
     json!({ "revision": table.revision, "endpoints": endpoints })
+}
+
+/// What is live, by service: numbers of each version, and what is said of each endpoint.
+pub(super) fn live(live: &[(Name, LiveHashes)]) -> Value {
+    let number = |text: &String| serde_json::from_str(text).unwrap_or(Value::Null);
+    let services: serde_json::Map<_, _> = live
+        .iter()
+        .map(|(service, hashes)| {
+            let mut of_service = serde_json::Map::new();
+            let mut versions: BTreeMap<&str, BTreeMap<&str, Value>> = BTreeMap::new();
+            for (field, value) in &hashes.versions {
+                match field.rsplit_once('.') {
+                    Some((version, what)) => {
+                        let of_version = versions.entry(version).or_default();
+                        of_version.insert(what, number(value));
+                    }
+                    None => drop(of_service.insert(field.clone(), number(value))),
+                }
+            }
+            let endpoints = hashes.endpoints.iter().map(|(url, it)| (url, number(it)));
+            of_service.insert("versions".to_owned(), json!(versions));
+            let endpoints: BTreeMap<_, _> = endpoints.collect();
+            of_service.insert("endpoints".to_owned(), json!(endpoints));
+            (service.to_string(), Value::Object(of_service))
+        })
+        .collect();
+    json!({ "services": services })
 }
 
 fn route(route: &Route) -> Value {

@@ -20,6 +20,7 @@ fn admin(address: &str, token: Option<&str>) -> Admin {
         table,
         status,
         health,
+        live: None,
         door: Door::new(address.parse().expect("an address"), token),
     }
 }

@@ -20,7 +20,7 @@ use crate::access;
 use crate::admin::{self, Admin};
 use crate::control::alerter::{self, Alerter, Secrets};
 use crate::control::issuers::Issuers;
-use crate::control::live::Live;
+use crate::control::live::{Live, Look};
 use crate::control::lookout::{self, Lookout};
 use crate::control::outbox::Outbox;
 use crate::control::pilot::{self, Pilot};
@@ -413,23 +413,36 @@ struct Begun {
     admin: Option<SocketAddr>,
 }
 
+/// Opens the admin port: its bound address.
+async fn open(
+    options: admin::Options,
+    shared: &Shared,
+    meters: Arc<Meters>,
+    reader: recorder::Reader,
+    look: Look,
+) -> Result<SocketAddr, Error> {
+    let listener = TcpListener::bind(options.address)
+        .await
+        .map_err(|source| admin::Error::Bind(options.address, source))?;
+    let admin = Admin::try_new(&options, &listener, shared, meters, reader, look)?;
+    let address = admin.address();
+    tokio::spawn(admin::serve(listener, admin));
+    Ok(address)
+}
+
 /// Begins everything that runs on the control plane; what it hands back is run by the caller.
 async fn begin(options: ControlOptions, shared: Shared, work: Work) -> Result<Begun, Error> {
-    let mut bound = None;
     let (reader, readers) = recorder::reader();
-    if let Some(admin) = options.admin {
-        let listener = TcpListener::bind(admin.address)
-            .await
-            .map_err(|source| admin::Error::Bind(admin.address, source))?;
-        let admin = Admin::try_new(&admin, &listener, &shared, options.meters, reader)?;
-        bound = Some(admin.address());
-        tokio::spawn(admin::serve(listener, admin));
-    }
+    let ledger = Arc::new(Ledger::connect(&options.stats)?);
+    let look = Look::new(Arc::clone(&ledger));
+    let bound = match options.admin {
+        Some(admin) => Some(open(admin, &shared, options.meters, reader, look).await?),
+        None => None,
+    };
     let (store, events) = Store::connect(&options.store)?;
     tokio::spawn(shared.outbox.clone().run(store.clone()));
     let instance = options.watcher.instance.clone();
     let publisher = Publisher::new(store.clone(), instance, &shared);
-    let ledger = Arc::new(Ledger::connect(&options.stats)?);
     let recorder = Recorder::new(
         Arc::clone(&ledger),
         options.recorder,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::chain;
 use crate::model::name::{Name, ServiceName, VersionName};
@@ -26,8 +26,41 @@ const SETTLED_S: u64 = 3;
 /// What a gateway said is removed from Redis when it is this old.
 const FORGOTTEN_S: u64 = 30;
 
+/// How long a look at what is live may take.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// A version of a service.
 type Key = (ServiceName, VersionName);
+
+/// Looks at what is live, for whoever asks.
+#[derive(Clone, Debug)]
+pub struct Look(Arc<Ledger>);
+
+impl Look {
+    /// A look through this connection.
+    #[must_use]
+    pub fn new(ledger: Arc<Ledger>) -> Self {
+        Self(ledger)
+    }
+
+    /// The live hashes of the services that are at work, of all gateways together; `None` where
+    /// Redis does not say.
+    pub async fn read(&self) -> Option<Vec<(ServiceName, LiveHashes)>> {
+        let read = async {
+            let since_s = (self.0.now_ms() / 1000).saturating_sub(BELIEVED_S);
+            let services = self.0.active_services(since_s).await?;
+            self.0.live(services).await
+        };
+        match timeout(LOOK, read).await {
+            Ok(Ok(live)) => Some(live),
+            Ok(Err(error)) => {
+                tracing::debug!(error = chain(&error), "what is live is not read");
+                None
+            }
+            Err(_late) => None,
+        }
+    }
+}
 
 /// Keeps what is live up to date.
 #[derive(Debug)]

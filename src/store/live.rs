@@ -170,6 +170,30 @@ impl Ledger {
             .collect())
     }
 
+    /// The live hashes of these services as they were last written; without those that have none.
+    pub async fn live(
+        &self,
+        services: Vec<ServiceName>,
+    ) -> Result<Vec<(ServiceName, LiveHashes)>, Error> {
+        let both = |name| [self.keys().live(name), self.keys().live_endpoints(name)];
+        let keys: Vec<String> = services.iter().flat_map(both).collect();
+        let mut hashes = read_hashes(self.here()?, &keys).await?.into_iter();
+        let mut sorted = || {
+            let mut fields: Vec<_> = hashes.next().unwrap_or_default().into_iter().collect();
+            fields.sort();
+            fields
+        };
+        let live = services.into_iter().map(|service| {
+            let (versions, endpoints) = (sorted(), sorted());
+            let hashes = LiveHashes {
+                versions,
+                endpoints,
+            };
+            (service, hashes)
+        });
+        Ok(live.filter(|(_, it)| !it.versions.is_empty()).collect())
+    }
+
     /// Writes the live hashes of these services anew, each whole: what is in them no more is gone.
     pub async fn write_live(&self, all: &[(ServiceName, LiveHashes)]) -> Result<(), Error> {
         let client = self.here()?;

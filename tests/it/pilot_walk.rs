@@ -6,8 +6,8 @@ use smartlink::policy::rollout::audit;
 
 use crate::support::eventually;
 use crate::support::pilot::{Pilot, Rollout};
-use crate::support::redis::Redis;
 use crate::support::process::Process;
+use crate::support::redis::Redis;
 use crate::support::replay::run;
 use crate::support::verb;
 

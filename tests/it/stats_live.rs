@@ -119,6 +119,14 @@ fn live_is_made_of_what_all_gateways_counted() {
         near(&all, field, wanted);
     }
     assert_eq!(all.len(), 15, "{all:?}");
+    let (status, body) = one.get("/api/v1/live");
+    let shown: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let shown = &shown["services"]["a"];
+    assert_eq!(status, 200, "{body}");
+    assert!(shown["versions"]["candidate"]["rps"].is_number(), "{body}");
+    assert!(shown["rejected_rps"].is_number(), "{body}");
+    let endpoint = &shown["endpoints"]["http://127.0.0.1:2/"];
+    assert_eq!(endpoint["version"], "candidate", "{body}");
     let candidate = eventually("its endpoint is in it", || {
         let endpoints = redis.hash("smartlink:live:a:endpoints");
         let entry = endpoints.get("http://127.0.0.1:2/")?;
@@ -172,4 +180,20 @@ fn another_gateway_takes_over() {
     });
     let holder = redis.run("GET smartlink:internal:live-lease").texts();
     assert_eq!(holder, ["two"]);
+}
+
+#[test]
+fn who_asks_the_admin_port_for_what_is_live_is_told_that_redis_does_not_say() {
+    let mut redis = Redis::start();
+    let plane = plane(&redis, "one");
+    let nothing = eventually("it is asked", || {
+        let (status, body) = plane.get("/api/v1/live");
+        (status == 200).then_some(body)
+    });
+    assert_eq!(nothing, "{\"services\":{}}\n");
+    redis.freeze();
+    assert_eq!(plane.get("/api/v1/live").0, 503);
+    redis.thaw();
+    redis.kill();
+    assert_eq!(plane.get("/api/v1/live").0, 503);
 }
