@@ -29,7 +29,7 @@ use crate::access::Rule;
 use crate::policy::scan::{self, ScanError, Scanner};
 
 /// Up to this a body is read whole before anything is sent.
-pub(super) const WHOLE_MAX: u64 = 64 * 1024;
+const WHOLE_MAX: u64 = 64 * 1024;
 
 /// Whether the target is the named entry, with or without the closing slash.
 pub(super) fn is_named(entry: &str, parts: &Parts) -> bool {
@@ -128,22 +128,34 @@ async fn read(
     if declared.is_some_and(|length| length <= WHOLE_MAX) && incoming.is_end_stream() {
         // Most bodies: small, and here in one piece.
         let whole = first.unwrap_or_default();
-        let name = name_in(&whole, WHOLE_MAX)?;
+        let name = name_in(&whole, exchange.table.defaults.max_body)?;
         return Ok((name, Body::Whole(whole), Vec::new()));
     }
     Box::pin(read_on(exchange, incoming, first)).await
 }
 
-/// The name in a body that is here whole, however long it is. Where there is none, more than `bound`
-/// would not have been read.
+/// The name in a body that is here whole. It must stand within the first `bound` bytes: where bodies
+/// come in pieces no more is read without it.
 pub(super) fn name_in(body: &[u8], bound: u64) -> Result<Box<str>, Error> {
-    match scan::name_of(body) {
-        Ok(name) => Ok(name.into()),
-        Err(ScanError::MissingName) if body.len() as u64 > bound => {
-            Err(Error::BodyTooLarge("max_body", bound))
-        }
-        Err(error) => Err(refuse(error)),
+    if body.len() as u64 > bound {
+        feed(&mut Scanner::new(), body, 0, bound)?;
     }
+    scan::name_of(body).map(Into::into).map_err(refuse)
+}
+
+/// Scans the next piece of a body, of which `seen` bytes came before. How it was cut into pieces
+/// changes nothing.
+fn feed(scanner: &mut Scanner, piece: &[u8], seen: u64, bound: u64) -> Result<(), Error> {
+    let within = usize::try_from(bound.saturating_sub(seen)).unwrap_or(usize::MAX);
+    let (within, beyond) = piece.split_at(within.min(piece.len()));
+    scanner.feed(within).map_err(refuse)?;
+    if beyond.is_empty() {
+        return Ok(());
+    }
+    if scanner.server_name().is_none() {
+        return Err(Error::BodyTooLarge("max_body", bound));
+    }
+    scanner.feed(beyond).map_err(refuse)
 }
 
 async fn read_on(
@@ -158,23 +170,19 @@ async fn read_on(
     let mut held: Vec<Held> = Vec::new();
     let mut chunk = first;
     while let Some(bytes) = chunk {
-        seen += bytes.len() as u64;
         held.push(
             exchange
                 .worker
                 .hold(bytes.len() as u64)
                 .ok_or(Error::Overloaded("entry-buffer"))?,
         );
-        scanner.feed(&bytes).map_err(refuse)?;
+        feed(&mut scanner, &bytes, seen, bound)?;
+        seen += bytes.len() as u64;
         ahead.push_back(bytes);
-        let name = scanner.server_name();
-        if name.is_none() && seen > bound {
-            return Err(Error::BodyTooLarge("max_body", bound));
-        }
         if incoming.is_end_stream() {
             break;
         }
-        if let (Some(name), true) = (name, seen > WHOLE_MAX) {
+        if let (Some(name), true) = (scanner.server_name(), seen > WHOLE_MAX) {
             let name = name.into();
             let begun = Begun {
                 ahead,

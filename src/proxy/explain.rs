@@ -142,7 +142,7 @@ fn follow_name<'t>(
 ) -> Result<(), Error> {
     explained.rule = Some(Rule::Named);
     let length = asked.body.len() as u64;
-    let name = entry::name_in(asked.body, table.defaults.max_body.max(entry::WHOLE_MAX))?;
+    let name = entry::name_in(asked.body, table.defaults.max_body)?;
     explained.name = Some(name.clone());
     let found = table.services.get(&name);
     let (service, caller) = admit(table, asked, found, &name, explained)?;

@@ -48,6 +48,19 @@ fn a_body_reaches_the_endpoint_byte_for_byte_and_so_does_the_answer() {
     }
 }
 
+/// A request of the named entry whose body comes in chunks.
+fn chunked(body: &str, size: usize) -> Vec<u8> {
+    let mut request =
+        b"POST /ai_server/ HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    for piece in body.as_bytes().chunks(size) {
+        request.extend(format!("{:x}\r\n", piece.len()).bytes());
+        request.extend(piece);
+        request.extend(b"\r\n");
+    }
+    request.extend(b"0\r\n\r\n");
+    request
+}
+
 #[test]
 fn bodies_of_every_size_and_framing_arrive_whole() {
     let upstream = Upstream::saying("ok");
@@ -59,15 +72,8 @@ fn bodies_of_every_size_and_framing_arrive_whole() {
             upstream.seen().pop().expect("a request").body,
             body.as_bytes()
         );
-        let mut chunked =
-            b"POST /ai_server/ HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
-        for piece in body.as_bytes().chunks(7_001) {
-            chunked.extend(format!("{:x}\r\n", piece.len()).bytes());
-            chunked.extend(piece);
-            chunked.extend(b"\r\n");
-        }
-        chunked.extend(b"0\r\n\r\n");
-        assert_eq!(gateway.ask(chunked).text(), "ok", "{size} chunked");
+        let answer = gateway.ask(chunked(&body, 7_001));
+        assert_eq!(answer.text(), "ok", "{size} chunked");
         assert_eq!(
             upstream.seen().pop().expect("a request").body,
             body.as_bytes()
@@ -194,6 +200,30 @@ fn a_body_above_max_body_is_too_large() {
     gateway.post(nameless).error(413, "body_too_large");
     assert_eq!(upstream.seen().len(), 0);
     assert_eq!(gateway.post(body_of(90 * 1024)).text(), "ok");
+}
+
+#[test]
+fn the_name_must_stand_within_max_body_of_the_defaults_however_the_body_is_cut() {
+    let upstream = Upstream::saying("ok");
+    let gateway = Gateway::start(&[
+        ("endpoints:s", &upstream.url("/"), "base"),
+        ("service:s", "max_body", "1MiB"),
+        ("defaults", "max_body", "1KiB"),
+    ]);
+    for size in [5_000, 60_000, 100_000] {
+        let filler = "x".repeat(size);
+        let first = format!(r#"{{"server_name": "s", "a": "{filler}"}}"#);
+        let last = format!(r#"{{"a": "{filler}", "server_name": "s"}}"#);
+        for piece in [100, 900, 2_500, first.len()] {
+            assert_eq!(gateway.ask(chunked(&first, piece)).text(), "ok", "{size}");
+            let answer = gateway.ask(chunked(&last, piece));
+            answer.error(413, "body_too_large");
+        }
+        assert_eq!(gateway.post(&first).text(), "ok", "{size}");
+        gateway.post(&last).error(413, "body_too_large");
+    }
+    let fits = format!(r#"{{"a": "{}", "server_name": "s"}}"#, "x".repeat(900));
+    assert_eq!(gateway.post(&fits).text(), "ok");
 }
 
 #[test]
