@@ -102,6 +102,8 @@ pub struct Line {
     pub status: u16,
     /// The code of what failed.
     pub error: Option<&'static str>,
+    /// The clock that ran out, by the name of its setting.
+    pub clock: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -141,6 +143,8 @@ struct Json<'l> {
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock: Option<&'static str>,
 }
 
 impl Line {
@@ -172,6 +176,7 @@ impl Line {
             bytes_out: 0,
             status: 0,
             error: None,
+            clock: None,
         }
     }
 
@@ -217,6 +222,7 @@ impl Line {
             bytes_out: self.bytes_out,
             status: self.status,
             error: self.error,
+            clock: self.clock,
         };
         let mut serializer = Serializer::with_formatter(&mut *out, Visible);
         (json.serialize(&mut serializer)).expect("texts and numbers, into memory");
@@ -320,6 +326,7 @@ mod tests {
             bytes_out: 42,
             status: 200,
             error: None,
+            clock: None,
         }
     }
 

@@ -22,7 +22,6 @@ use super::worker::Held;
 use crate::policy::balance::least_time;
 use crate::policy::health::{self, Seen};
 use crate::policy::scan::Scanner;
-use crate::stats::ErrorKind;
 use crate::telemetry;
 
 /// A body was cut on purpose; the reason stands in the exchange's `Fate`.
@@ -241,6 +240,14 @@ pub(super) struct Terms {
     pub(super) good: bool,
 }
 
+/// Why an answer broke off.
+#[derive(Clone, Copy)]
+enum Cause {
+    /// This clock of the service ran out.
+    Clock(&'static str),
+    Upstream,
+}
+
 struct Upstream {
     lease: Lease,
     terms: Terms,
@@ -249,7 +256,7 @@ struct Upstream {
     /// It broke off, and what came before is being flushed.
     broken: bool,
     /// Why it broke off, where that is not the client's doing.
-    cut: Option<ErrorKind>,
+    cut: Option<Cause>,
 }
 
 impl AnswerBody {
@@ -326,14 +333,15 @@ impl Upstream {
             return Poll::Ready(Some(Err(Cut)));
         }
         if self.is_late() {
-            self.cut = Some(ErrorKind::Timeout);
+            telemetry::answer_cut("total");
+            self.cut = Some(Cause::Clock("total"));
             return Poll::Ready(Some(Err(Cut)));
         }
         match self.lease.poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.timer = None;
                 if let Some(Err(_)) = &frame {
-                    self.cut = Some(ErrorKind::Reset);
+                    self.cut = Some(Cause::Upstream);
                     self.broke(&"the answer broke off");
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(|_malformed| Cut)))
@@ -363,9 +371,11 @@ impl Upstream {
             match moving {
                 Some(later) if later > Instant::now() => timer.as_mut().reset(later),
                 _ => {
-                    telemetry::answer_cut("stall or total ran out");
-                    self.cut = Some(ErrorKind::Timeout);
-                    if !self.is_late() {
+                    let late = self.is_late();
+                    let clock = if late { "total" } else { "stall" };
+                    telemetry::answer_cut(clock);
+                    self.cut = Some(Cause::Clock(clock));
+                    if !late {
                         self.broke(&"stall ran out in the middle of the answer");
                     }
                     return Poll::Ready(Some(Err(Cut)));
@@ -439,7 +449,8 @@ impl Body for AnswerBody {
                     (Poll::Ready(Some(Err(_))), Some(state)) => {
                         state.cut();
                         match upstream.cut {
-                            Some(kind) => state.record.broke(kind),
+                            Some(Cause::Clock(clock)) => state.record.broke(Some(clock)),
+                            Some(Cause::Upstream) => state.record.broke(None),
                             None => state.record.left(),
                         }
                     }

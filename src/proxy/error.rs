@@ -191,6 +191,15 @@ impl Error {
         self.outside().code
     }
 
+    /// The clock that ran out, by the name of its setting.
+    pub(super) fn clock(&self) -> Option<&'static str> {
+        match self {
+            Self::UpstreamTimeout(clock, _) => Some(clock),
+            Self::BodyStalled(_) => Some("stall"),
+            _ => None,
+        }
+    }
+
     /// What the client is told: status, code, message.
     pub(super) fn told(&self) -> (u16, &'static str, String) {
         let Outside { status, code, msg } = self.outside();

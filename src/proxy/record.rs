@@ -166,20 +166,20 @@ impl Record {
     pub(super) fn failed(&self, error: &Error) {
         self.error.set(kind(error));
         self.rejection.set(rejection(error));
-        self.note(|line| line.error = Some(error.code()));
+        self.note(|line| (line.error, line.clock) = (Some(error.code()), error.clock()));
         self.copies_failure(error);
         self.fails_on_trial(error);
     }
 
-    /// The answer broke off after its head.
-    pub(super) fn broke(&self, kind: ErrorKind) {
+    /// The answer broke off after its head: by this clock, or else by the upstream.
+    pub(super) fn broke(&self, clock: Option<&'static str>) {
         if self.error.get().is_none() {
-            self.error.set(Some(kind));
-            let code = match kind {
-                ErrorKind::Timeout => "upstream_timeout",
-                _ => "upstream_reset",
+            let (kind, code) = match clock {
+                Some(_) => (ErrorKind::Timeout, "upstream_timeout"),
+                None => (ErrorKind::Reset, "upstream_reset"),
             };
-            self.note(|line| line.error = Some(code));
+            self.error.set(Some(kind));
+            self.note(|line| (line.error, line.clock) = (Some(code), clock));
             self.copies_break(kind);
         }
     }

@@ -284,8 +284,8 @@ pub fn request_failed(code: &str, service: &str, request_id: &str, why: &str) {
 }
 
 /// An answer that had begun was cut, because of this.
-pub fn answer_cut(why: &str) {
-    debug!(why, "answer cut");
+pub fn answer_cut(clock: &str) {
+    debug!(clock, "answer cut");
 }
 
 /// Lines of the access log were lost.

@@ -88,6 +88,52 @@ fn every_request_gets_a_line_that_says_what_it_was() {
 }
 
 #[test]
+fn a_line_names_the_clock_that_ran_out_before_and_in_the_middle_of_an_answer() {
+    let redis = Redis::start();
+    let silent = Upstream::start(|connection| {
+        connection.read_request();
+        connection.wait_for_close();
+    });
+    let pausing = Upstream::start(|connection| {
+        connection.read_request();
+        connection.send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello");
+        connection.wait_for_close();
+    });
+    let cases = [
+        (&silent, "timeout", 504),
+        (&silent, "total", 504),
+        (&pausing, "stall", 200),
+        (&pausing, "total", 200),
+    ];
+    for (number, (upstream, clock, _)) in cases.iter().enumerate() {
+        let key = format!("smartlink:endpoints:s{number}");
+        redis.call(&["HSET", &key, &upstream.url("/"), "base"]);
+        redis.run(&format!("HSET smartlink:service:s{number} {clock} 200ms"));
+    }
+    redis.call(&["HSET", "smartlink:endpoints:a", &silent.url("/"), "base"]);
+    let file = redis.folder().join("access.log");
+    let site = site(&redis, &file, Format::Json);
+    for number in 0..cases.len() {
+        let body = format!(r#"{{"server_name": "s{number}"}}"#);
+        let mut client = Client::connect(site.address);
+        client.send(format!(
+            "POST /ai_server/ HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        client.read_to_end().expect("an end");
+    }
+    let mut lines: Vec<Value> = (await_lines(&file, cases.len()).iter())
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    lines.sort_by_key(|line| line["service"].to_string());
+    for (line, (_, clock, status)) in lines.iter().zip(cases) {
+        assert_eq!(line["clock"], clock, "{line}");
+        assert_eq!(line["error"], "upstream_timeout", "{line}");
+        assert_eq!(line["status"], status, "{line}");
+    }
+}
+
+#[test]
 fn a_file_that_is_moved_away_is_made_anew() {
     let redis = Redis::start();
     let (one, _) = serving("hello");
