@@ -1,7 +1,8 @@
 -- Lays what one gateway holds of its endpoints' health over what the others wrote: each endpoint
 -- shows the worst state that any live gateway holds. What stands there already is not written
 -- again, so that sending it twice changes nothing. What a gateway that is gone held is taken away;
--- an endpoint that no gateway knows any more, too.
+-- an endpoint that no gateway knows any more, too. A key that is no hash is replaced: nobody else
+-- writes there.
 --
 -- KEYS[1] hash of the services whose health stands in Redis
 -- then    the health hashes of the services
@@ -113,7 +114,8 @@ end
 local function write(key, service, mine)
   local flat = redis.pcall('HGETALL', key)
   if flat.err then
-    return
+    redis.call('DEL', key)
+    flat = {}
   end
   local old = {}
   for i = 1, #flat, 2 do

@@ -1,7 +1,8 @@
 -- Writes what a pilot decided about a rollout, all at once or not at all: weights, what is
 -- remembered, the audit entry, the event. Nothing is written where the caller does not hold the
 -- lease, where another decision or another order of a person came in between, or where somebody
--- else wrote the weights. Sent twice, the second is refused as decided on an old turn.
+-- else wrote the weights. Sent twice, the second is refused as decided on an old turn. Where audit
+-- or events are of another type, that key is replaced: nobody else writes there.
 --
 -- KEYS[1] the lease
 -- KEYS[2] the pilot's hash
@@ -74,6 +75,15 @@ if manner == 'own' then
   end
 end
 
+-- First, for a command that fails later would leave the ones before it written.
+local all = promoted ~= '' and redis.call('HGETALL', endpoints) or {}
+for _, stream in ipairs({ audit, events }) do
+  local kind = redis.call('TYPE', stream).ok
+  if kind ~= 'none' and kind ~= 'stream' then
+    redis.call('DEL', stream)
+  end
+end
+
 local written = tonumber(take())
 local kept = {}
 for _ = 1, written do
@@ -92,18 +102,15 @@ if manner ~= 'keep' then
 end
 
 -- A version kept for going back must not be mixed with an older one: that one is off.
-if promoted ~= '' then
-  local all = redis.call('HGETALL', endpoints)
-  for i = 1, #all, 2 do
-    local url, words = all[i], all[i + 1]
-    local version, rest = string.match(words, '^%s*(%S+)(.*)$')
-    if version == promoted then
-      redis.call('HSET', endpoints, url, 'base' .. rest)
-    elseif version == 'base' then
-      redis.call('HSET', endpoints, url, 'previous' .. rest)
-    elseif version == 'previous' and not string.find(' ' .. rest .. ' ', ' off ', 1, true) then
-      redis.call('HSET', endpoints, url, words .. ' off')
-    end
+for i = 1, #all, 2 do
+  local url, words = all[i], all[i + 1]
+  local version, rest = string.match(words, '^%s*(%S+)(.*)$')
+  if version == promoted then
+    redis.call('HSET', endpoints, url, 'base' .. rest)
+  elseif version == 'base' then
+    redis.call('HSET', endpoints, url, 'previous' .. rest)
+  elseif version == 'previous' and not string.find(' ' .. rest .. ' ', ' off ', 1, true) then
+    redis.call('HSET', endpoints, url, words .. ' off')
   end
 end
 

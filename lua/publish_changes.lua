@@ -1,6 +1,7 @@
 -- Makes known what a change of the configuration led to: errors found, errors mended, events. An
 -- error that already stands there with the same words keeps its time. Sent twice, it leaves the
--- same errors; an event may then stand there twice.
+-- same errors; an event may then stand there twice. A key of another type is replaced: nobody else
+-- writes here.
 --
 -- KEYS[1] the hash of config errors
 -- KEYS[2] the stream of events
@@ -14,6 +15,15 @@
 local errors = KEYS[1]
 local events = KEYS[2]
 local events_max = ARGV[1]
+
+local function replace_unless(key, wanted)
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'none' and kind ~= wanted then
+    redis.call('DEL', key)
+  end
+end
+replace_unless(errors, 'hash')
+replace_unless(events, 'stream')
 
 local at = 1
 local function take()

@@ -213,6 +213,21 @@ fn who_stops_a_rollout_is_obeyed_whatever_else_its_hash_says() {
 }
 
 #[test]
+fn keys_of_another_type_do_not_keep_harm_from_being_ended() {
+    let redis = Redis::start();
+    let rollout = Rollout::begin(&redis, "ner", QUICK);
+    let _pilot = Pilot::start(&redis);
+    rollout.await_state("running");
+    redis.run("SET smartlink:audit:ner x");
+    redis.run("SET smartlink:events x");
+    count_until(&rollout, "rolled_back", 100, 10);
+    assert_eq!(rollout.candidate(), 0);
+    let last = rollout.audit().pop().expect("an entry");
+    assert_eq!(last["to"], "rolled_back");
+    assert!(redis.run("XLEN smartlink:events").number() > 0);
+}
+
+#[test]
 fn copies_come_first_and_what_is_missing_is_said() {
     let redis = Redis::start();
     let rollout = Rollout::begin(&redis, "ner", "");

@@ -227,6 +227,23 @@ async fn an_error_keeps_its_time_while_its_words_stay() {
 }
 
 #[tokio::test]
+async fn errors_and_events_of_another_type_are_replaced() {
+    let redis = Redis::start();
+    let (store, _events) = connect(&options(&redis.url())).await;
+    redis.run("SET smartlink:errors x");
+    redis.run("HSET smartlink:events kind x");
+    let news = News {
+        errors: [("place".to_owned(), ("bad".to_owned(), "1".to_owned()))].into(),
+        notes: vec![vec![("kind", "config_error".to_owned())]],
+        ..News::default()
+    };
+    store.publish(news).await.expect("told");
+    assert_eq!(redis.hash("smartlink:errors")["place"], "bad (since 1)");
+    let events = redis.run("XRANGE smartlink:events - +").texts();
+    assert_eq!(events[1..], ["kind", "config_error"]);
+}
+
+#[tokio::test]
 async fn everything_is_read_once_among_many_foreign_keys() {
     let redis = Redis::start();
     let mut connection = redis.connect();

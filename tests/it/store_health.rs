@@ -156,6 +156,7 @@ async fn what_stands_already_is_not_written_and_foreign_values_do_no_harm() {
     let merged = store.merge_health("one", both, &[]).await.expect("written");
     assert_eq!(merged, Merged::default());
     assert_eq!(redis.hash("smartlink:health:s").len(), 1);
+    assert_eq!(redis.hash("smartlink:health:text").len(), 1);
     write(&store, "two", &[(A, "down", 2, "é")], &["one"]).await;
     let sets = || {
         let stats = redis.run("INFO commandstats").texts().concat();
