@@ -65,7 +65,7 @@ end
 local dead_max = take()
 local letter = take_texts()
 if #letter > 0 then
-  redis.call('XADD', dead, 'MAXLEN', '~', dead_max, '*', unpack(letter))
+  redis.call('XADD', dead, 'MAXLEN', dead_max, '*', unpack(letter))
 end
 
 -- The example belongs to the kind of which there are the fewest, so that a rare difference is not

@@ -126,11 +126,11 @@ end
 local audit_max = take()
 local entry = take_texts()
 if #entry > 0 then
-  redis.call('XADD', audit, 'MAXLEN', '~', audit_max, '*', unpack(entry))
+  redis.call('XADD', audit, 'MAXLEN', audit_max, '*', unpack(entry))
 end
 local events_max = take()
 local event = take_texts()
 if #event > 0 then
-  redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', unpack(event))
+  redis.call('XADD', events, 'MAXLEN', events_max, '*', unpack(event))
 end
 return 'done'

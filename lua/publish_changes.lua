@@ -49,7 +49,7 @@ for _ = 1, tonumber(take()) do
   for i = 1, tonumber(take()) do
     texts[i] = take()
   end
-  redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', unpack(texts))
+  redis.call('XADD', events, 'MAXLEN', events_max, '*', unpack(texts))
 end
 
 return at

@@ -244,6 +244,22 @@ async fn errors_and_events_of_another_type_are_replaced() {
 }
 
 #[tokio::test]
+async fn the_newest_10_000_events_are_kept() {
+    let redis = Redis::start();
+    let (store, _events) = connect(&options(&redis.url())).await;
+    let fill = "for n = 1, 10050 do redis.call('XADD', KEYS[1], '*', 'kind', n) end";
+    redis.call(&["EVAL", fill, "1", "smartlink:events"]);
+    let news = News {
+        notes: vec![vec![("kind", "config_applied".to_owned())]],
+        ..News::default()
+    };
+    store.publish(news).await.expect("told");
+    assert_eq!(redis.run("XLEN smartlink:events").number(), 10_000);
+    let newest = redis.run("XREVRANGE smartlink:events + - COUNT 1").texts();
+    assert_eq!(newest[1..], ["kind", "config_applied"]);
+}
+
+#[tokio::test]
 async fn everything_is_read_once_among_many_foreign_keys() {
     let redis = Redis::start();
     let mut connection = redis.connect();

@@ -400,7 +400,7 @@ impl Comparisons {
         };
         let cap = (
             XCapKind::MaxLen,
-            fred::types::streams::XCapTrim::AlmostExact,
+            fred::types::streams::XCapTrim::Exact,
             EVENTS_MAX.to_string(),
             None,
         );
