@@ -18,9 +18,14 @@ struct Kind {
 }
 
 fn request(line: &str, body: &str) -> Vec<u8> {
+    request_with("", line, body)
+}
+
+/// The same with more header lines.
+fn request_with(lines: &str, line: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     let head = format!(
-        "{line}\r\nHost: gateway.example:9001\r\nUser-Agent: pgo-load/1.0\r\nAccept: */*\r\n"
+        "{line} HTTP/1.1\r\nHost: gateway.example:9001\r\nUser-Agent: pgo-load/1.0\r\nAccept: */*\r\n{lines}"
     );
     match length {
         0 => format!("{head}\r\n").into_bytes(),
@@ -33,7 +38,8 @@ fn request(line: &str, body: &str) -> Vec<u8> {
 
 fn kinds(token: &str) -> Vec<Kind> {
     let guarded = r#"{"server_name": "guarded_server", "params": {}, "data": ["上海九六广场"]}"#;
-    let with_token = format!("POST /ai_server/ HTTP/1.1\r\nAuthorization: Bearer {token}");
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    let guarded = request_with(&bearer, "POST /ai_server/", guarded);
     let small = r#"{"server_name": "test_server", "params": {}, "data": ["上海九六广场"]}"#;
     // The demo service answers with the addresses it is asked for.
     let echo = format!(r#"{{"data": ["{}"]}}"#, "x".repeat(64 * 1024));
@@ -47,19 +53,11 @@ fn kinds(token: &str) -> Vec<Kind> {
         request,
     };
     vec![
-        kind(
-            "small posts",
-            8,
-            request("POST /ai_server/ HTTP/1.1", small),
-        ),
-        kind("small posts with a token", 4, request(&with_token, guarded)),
-        kind(
-            "small answers",
-            8,
-            request("GET /hello?from=here HTTP/1.1", ""),
-        ),
-        kind("long answers", 2, request("POST /echo HTTP/1.1", &echo)),
-        kind("uploads", 1, request("POST /ai_server/ HTTP/1.1", &upload)),
+        kind("small posts", 8, request("POST /ai_server/", small)),
+        kind("small posts with a token", 4, guarded),
+        kind("small answers", 8, request("GET /hello?from=here", "")),
+        kind("long answers", 2, request("POST /echo", &echo)),
+        kind("uploads", 1, request("POST /ai_server/", &upload)),
     ]
 }
 
