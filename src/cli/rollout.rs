@@ -1,11 +1,13 @@
 //! `rollout`: typed help with `smartlink:rollout:<svc>`, and what the pilot makes of it.
 
 use std::process::ExitCode;
+use std::slice;
 
 use super::{Error, redis_options, runtime};
 use crate::model::decode::Fields;
+use crate::model::endpoint::{self, Duty, Endpoints};
 use crate::model::keys::{Keys, Object};
-use crate::model::name::ServiceName;
+use crate::model::name::{ServiceName, VersionName};
 use crate::model::rollout;
 use crate::policy::rollout::{Memory, State, audit, shares};
 use crate::settings::{self, RolloutAction, RolloutHistory, RolloutOf, RolloutStatus};
@@ -35,15 +37,14 @@ fn place(of: &RolloutOf) -> (store::Options, impl Fn(store::Error) -> Error + us
     (options, failed)
 }
 
-/// What stands in Redis: the rollout's hash, the pilot's, the weights, the endpoints.
-async fn read(view: &View, service: &ServiceName) -> Result<[Fields; 4], store::Error> {
+/// What stands in Redis: the rollout's hash, the pilot's, the weights.
+async fn read(view: &View, service: &ServiceName) -> Result<[Fields; 3], store::Error> {
     view.wait().await?;
     let keys = view.keys();
     let names = [
         keys.object(&Object::Rollout(service.clone())),
         keys.pilot(service),
         keys.object(&Object::Weights(service.clone())),
-        keys.object(&Object::Endpoints(service.clone())),
     ];
     let mut hashes = view.hashes(&names).await?.into_iter();
     Ok(std::array::from_fn(|_| hashes.next().unwrap_or_default()))
@@ -67,12 +68,17 @@ fn word_to_go_on(stands: &Fields, pilot: &Fields) -> &'static str {
     }
 }
 
-/// Whether any endpoint has this version: the first word of what stands beside its URL.
-fn has_version(endpoints: &Fields, version: &str) -> bool {
-    let mut versions = endpoints
-        .values()
-        .map(|value| value.split_whitespace().next());
-    versions.any(|first| first == Some(version))
+/// Whether any endpoint is there for this version.
+async fn is_served(
+    view: &View,
+    service: &ServiceName,
+    version: &VersionName,
+) -> Result<bool, store::Error> {
+    let key = view.keys().object(&Object::Endpoints(service.clone()));
+    let fields = view.hashes(slice::from_ref(&key)).await?.pop();
+    let (endpoints, _) = endpoint::decode(&key, &fields.unwrap_or_default());
+    let mut specs = endpoints.iter().flat_map(Endpoints::values);
+    Ok(specs.any(|spec| spec.version == *version && spec.duty != Duty::Off))
 }
 
 /// Writes fields, and lets the pilot go on.
@@ -86,7 +92,7 @@ fn go_on(
     let key = options.keys.object(&Object::Rollout(service.clone()));
     let done = runtime()?.block_on(async {
         let view = View::connect(&options)?;
-        let [mut stands, pilot, _, endpoints] = read(&view, service).await?;
+        let [mut stands, pilot, _] = read(&view, service).await?;
         if stands.is_empty() && standing == Standing::Wanted {
             return Ok(None);
         }
@@ -97,12 +103,11 @@ fn go_on(
         if !stands.contains_key("candidate") {
             written.push(("candidate".to_owned(), "candidate".to_owned()));
         }
-        let candidate = stands.get("candidate").map_or("candidate", |it| it.trim());
-        let missing = (!has_version(&endpoints, candidate)).then(|| candidate.to_owned());
-        let (_, mistakes) = rollout::decode(&key, &stands);
-        if !mistakes.is_empty() {
+        let (policy, mistakes) = rollout::decode(&key, &stands);
+        let Some(policy) = policy.filter(|_| mistakes.is_empty()) else {
             return Ok(Some(Err(mistakes)));
-        }
+        };
+        let is_served = is_served(&view, service, &policy.candidate).await?;
         let rollouts = Rollouts::connect(&options)?;
         rollouts.wait().await?;
         let says = fields.iter().any(|(field, _)| field == "state");
@@ -117,15 +122,14 @@ fn go_on(
         }
         let said = fields.iter().rev().find(|(field, _)| field == "state");
         let state = said.map_or("running".to_owned(), |(_, state)| state.clone());
-        Ok(Some(Ok((state, missing))))
+        Ok(Some(Ok((state, (!is_served).then_some(policy.candidate)))))
     });
     match done.map_err(failed)? {
         None => Ok(no_rollout(service)),
         Some(Ok((state, missing))) => {
             super::print(&format!("{service}: {state}\n"))?;
             if let Some(candidate) = missing {
-                let endpoints = Object::Endpoints(service.clone());
-                let key = options.keys.object(&endpoints);
+                let key = options.keys.object(&Object::Endpoints(service.clone()));
                 eprintln!(
                     "smartlink: {key}: no endpoint has version {candidate}: it is waited for"
                 );
@@ -147,7 +151,7 @@ fn order(of: &RolloutOf, state: &str) -> Result<ExitCode, Error> {
     let service = &of.service;
     let is_there = runtime()?.block_on(async {
         let view = View::connect(&options)?;
-        let [stands, ..] = read(&view, service).await?;
+        let [stands, _, _] = read(&view, service).await?;
         if stands.is_empty() {
             return Ok(false);
         }
@@ -175,7 +179,7 @@ fn status(status: &RolloutStatus) -> Result<ExitCode, Error> {
         let view = View::connect(&options)?;
         read(&view, service).await
     });
-    let [rollout, pilot, weights, _] = read.map_err(failed)?;
+    let [rollout, pilot, weights] = read.map_err(failed)?;
     if rollout.is_empty() {
         return Ok(no_rollout(service));
     }

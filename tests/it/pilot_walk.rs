@@ -160,6 +160,7 @@ fn a_start_says_where_the_candidate_has_no_endpoint() {
     for (url, value, missing) in [
         ("http://127.0.0.1:1/", "base", true),
         ("http://127.0.0.1:2/", "v2", true),
+        ("http://127.0.0.1:3/", "candidate off", true),
         ("http://127.0.0.1:3/", "candidate weight=2", false),
     ] {
         redis.call(&["HSET", "smartlink:endpoints:ner", url, value]);
