@@ -15,6 +15,9 @@ use crate::model::keys::{Keys, Object, Parsed};
 use crate::settings::{self, FileForm};
 use crate::store::{self, Changed, Wish};
 
+/// The exit code where nothing could be compared.
+const TROUBLE: u8 = 2;
+
 /// Prints everything that stands; exit 1 where something could not be read as configuration, and
 /// where gateways serve more than that.
 pub(super) fn export(verb: &settings::Backup) -> Result<ExitCode, Error> {
@@ -38,14 +41,14 @@ pub(super) fn export(verb: &settings::Backup) -> Result<ExitCode, Error> {
 pub(super) fn diff(verb: &settings::Diff) -> Result<ExitCode, Error> {
     compare(verb).or_else(|error| {
         eprintln!("smartlink: {}", super::chain(&error));
-        Ok(ExitCode::from(super::BAD_FLAGS))
+        Ok(ExitCode::from(TROUBLE))
     })
 }
 
 fn compare(verb: &settings::Diff) -> Result<ExitCode, Error> {
     let options = redis_options(&verb.redis, &format!("diff-{}", std::process::id()));
     let Some(wanted) = open(&verb.file, &options.keys)? else {
-        return Ok(ExitCode::from(super::BAD_FLAGS));
+        return Ok(ExitCode::from(TROUBLE));
     };
     let (standing, _) = read(&options)?;
     let lines = lines(&options.keys, &write::wishes(&standing, &wanted));
