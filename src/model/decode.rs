@@ -286,9 +286,13 @@ pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&
     if word.len() > LONGEST {
         return None;
     }
+    let letters = word.chars().count();
+    let slips = |k: &str| 1 + k.len() / 4;
     known
+        // What differs more in length needs no closer look.
+        .filter(|k| letters.abs_diff(k.len()) <= slips(k))
         .map(|k| (strsim::damerau_levenshtein(word, k), k))
-        .filter(|(distance, k)| *distance <= 1 + k.len() / 4)
+        .filter(|(distance, k)| *distance <= slips(k))
         .min()
         .map(|(_, k)| k)
 }

@@ -90,13 +90,15 @@ const WRITTEN: [&str; 19] = [
     "internal",
 ];
 
-/// The kind of configuration that somebody meant who wrote `kind`, which is none.
+/// The kind of configuration that somebody meant who wrote `kind`, which is none. Its first letter is
+/// taken to be right: so the keys of others below the prefix, of whom there may be many, cost little.
 fn meant(kind: &str) -> Option<&'static str> {
     if WRITTEN.contains(&kind) {
         return None;
     }
+    let kind = kind.to_ascii_lowercase();
     let known = NAMED_KINDS.into_iter().chain(["defaults"]);
-    nearest(&kind.to_ascii_lowercase(), known)
+    nearest(&kind, known.filter(|it| it.get(..1) == kind.get(..1)))
 }
 
 fn slip_or_other(kind: &str) -> Parsed {

@@ -43,8 +43,32 @@ fn keys_that_gateways_write_are_named_as_the_contract_says() {
         (keys.trial(&service, &name("v2")), "trial:ner:v2"),
         (keys.pilot(&service), "pilot:ner"),
         (keys.pilot_lease(&service), "internal:pilot:ner"),
+        (keys.audit(&service), "audit:ner"),
+        (keys.errors(), "errors"),
+        (keys.events(), "events"),
+        (keys.history(), "history"),
+        (keys.gateway("g"), "gateway:g"),
+        (keys.health(&service), "health:ner"),
+        (keys.shadow_stream(&service), "shadow-stream:ner"),
+        (keys.shadow_counts(&service), "shadow-counts:ner"),
+        (
+            keys.shadow_results(&service, &base),
+            "shadow-results:ner:base",
+        ),
+        (
+            keys.shadow_offsets(&service, &base),
+            "shadow-offsets:ner:base",
+        ),
+        (keys.shadow_diffs(&service, &base), "shadow-diffs:ner:base"),
+        (keys.shadow_dead(&service), "shadow-dead:ner"),
+        (keys.labels(&service), "labels:ner"),
+        (keys.label(&service, "1"), "label:ner:1"),
     ] {
         assert_eq!(key, format!("smartlink:{expected}"));
+        // Nor is any of them taken for a slip of the pen; what the pilot writes is read, too.
+        if !key.starts_with("smartlink:pilot:") {
+            assert_eq!(keys.parse(&key), Parsed::Other, "{key}");
+        }
     }
 }
 
