@@ -86,7 +86,7 @@ pub struct Admin {
     table: Arc<ArcSwap<Table>>,
     status: Arc<Status>,
     health: Board,
-    live: Option<Look>,
+    live: Look,
     metrics: Metrics,
     door: Door,
 }
@@ -115,7 +115,7 @@ impl Admin {
             table: Arc::clone(&shared.table),
             status: Arc::clone(&shared.status),
             health: shared.health.clone(),
-            live: Some(live),
+            live,
             metrics: Metrics::new(
                 Arc::clone(&shared.table),
                 Arc::clone(&shared.status),
@@ -144,11 +144,8 @@ impl Admin {
         if let Some(refusal) = refusal {
             return refusal.map(Either::Left);
         }
-        if path == "/api/v1/live" {
-            return self.live().await.map(Either::Left);
-        }
         if path != "/metrics" {
-            return self.show(path).map(Either::Left);
+            return self.show(path).await.map(Either::Left);
         }
         match self.metrics.page().await {
             Some(page) => answer(StatusCode::OK, metrics::KIND, page).map(Either::Right),
@@ -156,22 +153,19 @@ impl Admin {
         }
     }
 
-    fn show(&self, path: &str) -> Response<Full<Bytes>> {
+    async fn show(&self, path: &str) -> Response<Full<Bytes>> {
         match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.readiness(),
             "/api/v1/table" => json(&picture::table(&self.table.load_full(), &self.status)),
+            "/api/v1/live" => self.live().await,
             "/api/v1/health" => json(&picture::health(&self.table.load_full(), &self.health)),
             _ => json(&picture::errors(&self.status.errors())),
         }
     }
 
     async fn live(&self) -> Response<Full<Bytes>> {
-        let live = match &self.live {
-            Some(look) => look.read().await,
-            None => None,
-        };
-        match live {
+        match self.live.read().await {
             Some(live) => json(&picture::live(&live)),
             None => text(
                 StatusCode::SERVICE_UNAVAILABLE,

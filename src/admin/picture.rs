@@ -1,9 +1,8 @@
 //! The table in force, the health of its endpoints and the config errors, as JSON.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::control::prober::Board;
 use crate::control::status::{Standing, Status};
@@ -18,7 +17,7 @@ use crate::store::LiveHashes;
 pub(super) fn table(table: &Table, status: &Status) -> Value {
     let mut services: Vec<_> = table.services.iter().collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));
-    let services: serde_json::Map<_, _> = services
+    let services: Map<_, _> = services
         .into_iter()
         .map(|it| (it.name.to_string(), service(it)))
         .collect();
@@ -40,7 +39,7 @@ pub(super) fn table(table: &Table, status: &Status) -> Value {
 
 fn service(service: &Service) -> Value {
     let sum: u64 = service.versions.iter().map(|it| u64::from(it.weight)).sum();
-    let versions: serde_json::Map<_, _> = service
+    let versions: Map<_, _> = service
         .versions
         .iter()
         .map(|it| (it.name.to_string(), version(it, sum)))
@@ -53,7 +52,7 @@ fn service(service: &Service) -> Value {
 }
 
 fn version(version: &Version, sum: u64) -> Value {
-    let endpoints: serde_json::Map<_, _> = version
+    let endpoints: Map<_, _> = version
         .endpoints
         .iter()
         .map(|it| (it.spec.url.to_string(), endpoint(it)))
@@ -109,29 +108,31 @@ pub(super) fn health(table: &Table, board: &Board) -> Value {
 
 /// What is live, by service: numbers of each version, and what is said of each endpoint.
 pub(super) fn live(live: &[(Name, LiveHashes)]) -> Value {
-    let number = |text: &String| serde_json::from_str(text).unwrap_or(Value::Null);
-    let services: serde_json::Map<_, _> = live
-        .iter()
-        .map(|(service, hashes)| {
-            let mut of_service = serde_json::Map::new();
-            let mut versions: BTreeMap<&str, BTreeMap<&str, Value>> = BTreeMap::new();
-            for (field, value) in &hashes.versions {
-                match field.rsplit_once('.') {
-                    Some((version, what)) => {
-                        let of_version = versions.entry(version).or_default();
-                        of_version.insert(what, number(value));
-                    }
-                    None => drop(of_service.insert(field.clone(), number(value))),
-                }
-            }
-            let endpoints = hashes.endpoints.iter().map(|(url, it)| (url, number(it)));
-            of_service.insert("versions".to_owned(), json!(versions));
-            let endpoints: BTreeMap<_, _> = endpoints.collect();
-            of_service.insert("endpoints".to_owned(), json!(endpoints));
-            (service.to_string(), Value::Object(of_service))
-        })
+    let services: Map<_, _> = (live.iter())
+        .map(|(service, hashes)| (service.to_string(), live_of(hashes)))
         .collect();
     json!({ "services": services })
+}
+
+fn live_of(hashes: &LiveHashes) -> Value {
+    // Plain decimals, and what is said of an endpoint, are JSON as they stand.
+    let parsed = |text: &str| serde_json::from_str(text).unwrap_or(Value::Null);
+    let (mut service, mut versions) = (Map::new(), Map::new());
+    for (field, text) in &hashes.versions {
+        let Some((version, number)) = field.rsplit_once('.') else {
+            service.insert(field.clone(), parsed(text));
+            continue;
+        };
+        let version = versions.entry(version).or_insert_with(|| json!({}));
+        version[number] = parsed(text);
+    }
+    let endpoints = hashes.endpoints.iter();
+    let endpoints: Map<_, _> = endpoints
+        .map(|(url, text)| (url.clone(), parsed(text)))
+        .collect();
+    service.insert("versions".to_owned(), versions.into());
+    service.insert("endpoints".to_owned(), endpoints.into());
+    service.into()
 }
 
 fn route(route: &Route) -> Value {

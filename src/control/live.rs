@@ -46,12 +46,8 @@ impl Look {
     /// The live hashes of the services that are at work, of all gateways together; `None` where
     /// Redis does not say.
     pub async fn read(&self) -> Option<Vec<(ServiceName, LiveHashes)>> {
-        let read = async {
-            let since_s = (self.0.now_ms() / 1000).saturating_sub(BELIEVED_S);
-            let services = self.0.active_services(since_s).await?;
-            self.0.live(services).await
-        };
-        match timeout(LOOK, read).await {
+        let since_s = (self.0.now_ms() / 1000).saturating_sub(BELIEVED_S);
+        match timeout(LOOK, self.0.live(since_s)).await {
             Ok(Ok(live)) => Some(live),
             Ok(Err(error)) => {
                 tracing::debug!(error = chain(&error), "what is live is not read");

@@ -93,12 +93,20 @@ impl Ledger {
 
     /// The services of which a gateway spoke since that second. What was said before is removed.
     pub async fn active_services(&self, since_s: u64) -> Result<Vec<ServiceName>, Error> {
-        const STEP: &str = "read which services are at work";
-        let client = self.here()?;
-        let said: HashMap<String, String> = client
+        let (active, past) = self.spoken_of(since_s).await?;
+        if !past.is_empty() {
+            let removed: FredResult<Value> = self.here()?.hdel(self.active_key(), past).await;
+            removed.map_err(Error::step("forget which services were at work"))?;
+        }
+        Ok(active)
+    }
+
+    /// The services of which a gateway spoke since that second, and the fields of all others.
+    async fn spoken_of(&self, since_s: u64) -> Result<(Vec<ServiceName>, Vec<String>), Error> {
+        let said: HashMap<String, String> = (self.here()?)
             .hgetall(self.active_key())
             .await
-            .map_err(Error::step(STEP))?;
+            .map_err(Error::step("read which services are at work"))?;
         let (mut active, mut past) = (Vec::new(), Vec::new());
         for (name, at_s) in said {
             match (Name::parse(&name), at_s.parse::<u64>()) {
@@ -106,13 +114,7 @@ impl Ledger {
                 _ => past.push(name),
             }
         }
-        if !past.is_empty() {
-            let _: Value = client
-                .hdel(self.active_key(), past)
-                .await
-                .map_err(Error::step(STEP))?;
-        }
-        Ok(active)
+        Ok((active, past))
     }
 
     /// What gateways say of these services, in their order. What is older than `since_s` is
@@ -170,27 +172,22 @@ impl Ledger {
             .collect())
     }
 
-    /// The live hashes of these services as they were last written; without those that have none.
-    pub async fn live(
-        &self,
-        services: Vec<ServiceName>,
-    ) -> Result<Vec<(ServiceName, LiveHashes)>, Error> {
+    /// The live hashes, as they were last written, of the services of which a gateway spoke since
+    /// that second. Changes nothing.
+    pub async fn live(&self, since_s: u64) -> Result<Vec<(ServiceName, LiveHashes)>, Error> {
+        let (services, _) = self.spoken_of(since_s).await?;
         let both = |name| [self.keys().live(name), self.keys().live_endpoints(name)];
         let keys: Vec<String> = services.iter().flat_map(both).collect();
         let mut hashes = read_hashes(self.here()?, &keys).await?.into_iter();
-        let mut sorted = || {
-            let mut fields: Vec<_> = hashes.next().unwrap_or_default().into_iter().collect();
-            fields.sort();
-            fields
-        };
+        let mut next = || hashes.next().unwrap_or_default().into_iter().collect();
         let live = services.into_iter().map(|service| {
-            let (versions, endpoints) = (sorted(), sorted());
             let hashes = LiveHashes {
-                versions,
-                endpoints,
+                versions: next(),
+                endpoints: next(),
             };
             (service, hashes)
         });
+        // A service that was just asked for the first time has none yet.
         Ok(live.filter(|(_, it)| !it.versions.is_empty()).collect())
     }
 
