@@ -6,51 +6,26 @@
 //!
 //! Invariant: `reusable` only after a whole answer to a wholly sent request, with nothing behind it.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::Method;
-use http_body::{Body as _, Frame};
-use hyper_rustls::MaybeHttpsStream;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use http_body::Frame;
 use tokio_util::io::poll_read_buf;
 
 use super::Broken;
 use super::answer_head::{self, Head, Length};
 use super::chunks::Chunks;
+use super::outbound::{Coding, Outbound, Progress, SendFailure};
+use super::socket::Socket;
 use crate::proxy::body::SendBody;
-use crate::proxy::headers;
 use crate::proxy::socket::{self, LITTLE};
 use crate::transport::UpstreamIo;
 
 /// What is read at once of a longer body.
 const BODY_READ: usize = 64 * 1024;
-/// Up to this a whole body is written behind the head in one piece.
-const COALESCE: usize = 8 * 1024;
-
-/// How the body of a request is framed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
-    /// By the length in the head, or there is none.
-    Plain,
-    /// By chunks.
-    Chunked,
-}
-
-/// Why a request was not sent whole.
-pub(super) enum SendFailure {
-    /// Not a byte was written: the body is as it was.
-    Unsent(SendBody),
-    /// The body was cut on purpose.
-    Cut,
-    /// The connection broke, or the answer is not HTTP.
-    Broken(Broken),
-}
-
 /// A connection.
 pub(super) struct Http1 {
     socket: Socket,
@@ -60,105 +35,6 @@ pub(super) struct Http1 {
     keep_alive: bool,
     /// The address it leads to.
     pub(super) address: IpAddr,
-}
-
-/// The socket. When it is dropped in the middle of a request it is reset: the upstream shall notice
-/// at once that nobody waits any more, also behind bytes that it did not read.
-struct Socket {
-    io: Option<TokioIo<UpstreamIo>>,
-    sending: bool,
-}
-
-impl Socket {
-    fn io(&mut self) -> Pin<&mut TokioIo<UpstreamIo>> {
-        let io = self.io.as_mut();
-        Pin::new(io.expect("the socket stays until the protocol is switched"))
-    }
-
-    /// Most endpoints are asked without TLS: no layer in between.
-    fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut io = self.io();
-        match io.inner_mut() {
-            MaybeHttpsStream::Http(tcp) => socket::poll_recv(tcp.inner(), cx, room),
-            MaybeHttpsStream::Https(_) => {
-                let mut buf = ReadBuf::new(room);
-                ready!(io.poll_read(cx, &mut buf))?;
-                Poll::Ready(Ok(buf.filled().len()))
-            }
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut io = self.io();
-        match io.inner_mut() {
-            MaybeHttpsStream::Http(tcp) => socket::poll_send(tcp.inner(), cx, bytes),
-            MaybeHttpsStream::Https(_) => io.poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_parts(
-        &mut self,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let mut io = self.io();
-        match io.inner_mut() {
-            MaybeHttpsStream::Http(tcp) => socket::poll_send_parts(tcp.inner(), cx, parts),
-            MaybeHttpsStream::Https(_) => io.poll_write_vectored(cx, parts),
-        }
-    }
-
-    /// TLS holds records back until it is told.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut io = self.io();
-        match io.inner_mut() {
-            MaybeHttpsStream::Http(_) => Poll::Ready(Ok(())),
-            MaybeHttpsStream::Https(_) => io.poll_flush(cx),
-        }
-    }
-
-    fn take(&mut self) -> UpstreamIo {
-        let io = self.io.take();
-        io.expect("the protocol is switched once").into_inner()
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let Some(io) = self.io.as_ref().filter(|_| self.sending) else {
-            return;
-        };
-        let tcp = match io.inner() {
-            MaybeHttpsStream::Http(tcp) => tcp.inner(),
-            MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
-        };
-        if let Err(error) = tcp.set_zero_linger() {
-            tracing::debug!(%error, "an upstream may notice late that nobody waits");
-        }
-    }
-}
-
-/// The request on its way.
-struct Outbound {
-    /// Bytes of head, chunk sizes and small bodies, not written yet.
-    buf: Vec<u8>,
-    at: usize,
-    /// Body bytes behind them.
-    data: Bytes,
-    body: SendBody,
-    coding: Coding,
-    /// Bytes behind the data, not written yet: the line end of a chunk, lest a reader waits for it.
-    tail: &'static [u8],
-    written: bool,
-    state: Progress,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
-    Going,
-    Done,
-    /// The other side takes no more; it may still answer.
-    Failed,
 }
 
 /// The answer on its way.
@@ -172,23 +48,10 @@ enum Inbound {
 
 impl Http1 {
     pub(super) fn new(io: UpstreamIo, address: IpAddr) -> Self {
-        let out = Outbound {
-            buf: Vec::new(),
-            at: 0,
-            data: Bytes::new(),
-            body: SendBody::Empty,
-            coding: Coding::Plain,
-            tail: b"",
-            written: false,
-            state: Progress::Done,
-        };
         Self {
-            socket: Socket {
-                io: Some(TokioIo::new(io)),
-                sending: false,
-            },
+            socket: Socket::new(io),
             read: BytesMut::new(),
-            out,
+            out: Outbound::idle(),
             inbound: Inbound::Idle,
             keep_alive: true,
             address,
@@ -203,17 +66,7 @@ impl Http1 {
 
     /// Begins an exchange with a written head.
     pub(super) fn begin(&mut self, head: Vec<u8>, body: SendBody, coding: Coding) {
-        let out = &mut self.out;
-        (out.buf, out.at, out.coding, out.tail, out.written) = (head, 0, coding, b"", false);
-        out.state = Progress::Going;
-        match &body {
-            SendBody::Full(bytes) if coding == Coding::Plain && bytes.len() <= COALESCE => {
-                out.buf.extend_from_slice(bytes);
-            }
-            SendBody::Full(bytes) if coding == Coding::Plain => out.data = bytes.clone(),
-            _ => {}
-        }
-        out.body = body;
+        self.out.begin(head, body, coding);
         self.socket.sending = true;
         self.inbound = Inbound::Idle;
     }
@@ -412,88 +265,5 @@ impl Http1 {
         // What was sent whole is at the upstream: an ordinary close will do from here on.
         self.socket.sending &= self.out.state != Progress::Done;
         Poll::Ready(Ok(()))
-    }
-}
-
-impl Outbound {
-    fn has_bytes(&self) -> bool {
-        self.at < self.buf.len() || !self.data.is_empty() || !self.tail.is_empty()
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<io::Result<()>> {
-        let head = self.buf.get(self.at..).unwrap_or_default();
-        let written = if self.data.is_empty() && self.tail.is_empty() {
-            ready!(socket.poll_write(cx, head))?
-        } else if head.is_empty() && self.tail.is_empty() {
-            ready!(socket.poll_write(cx, &self.data))?
-        } else {
-            let parts = [head, &self.data, self.tail].map(IoSlice::new);
-            ready!(socket.poll_write_parts(cx, &parts))?
-        };
-        if written == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        self.written = true;
-        let of_head = written.min(head.len());
-        self.at += of_head;
-        let of_data = (written - of_head).min(self.data.len());
-        self.data.advance(of_data);
-        let of_tail = written - of_head - of_data;
-        self.tail = self.tail.get(of_tail..).unwrap_or_default();
-        if !self.has_bytes() {
-            self.buf.clear();
-            self.at = 0;
-            return socket.poll_flush(cx);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Takes the next part of the body.
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendFailure>> {
-        if let (SendBody::Full(_) | SendBody::Empty, Coding::Plain) = (&self.body, self.coding) {
-            // Written with the head.
-            self.body = SendBody::Empty;
-            self.state = Progress::Done;
-            return Poll::Ready(Ok(()));
-        }
-        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            Some(Ok(frame)) => self.fill(frame),
-            Some(Err(_cut)) => return Poll::Ready(Err(SendFailure::Cut)),
-            None => self.end(None),
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn fill(&mut self, frame: Frame<Bytes>) {
-        match frame.into_data() {
-            Ok(data) if self.coding == Coding::Chunked => {
-                if !data.is_empty() {
-                    self.buf
-                        .extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
-                    self.data = data;
-                    self.tail = b"\r\n";
-                }
-            }
-            Ok(data) => self.data = data,
-            Err(frame) => self.end(frame.into_trailers().ok().as_ref()),
-        }
-    }
-
-    fn end(&mut self, trailers: Option<&http::HeaderMap>) {
-        self.state = Progress::Done;
-        if self.coding == Coding::Chunked {
-            self.buf.extend_from_slice(b"0\r\n");
-            let trailers = trailers.into_iter().flatten();
-            for (name, value) in trailers.filter(|(name, _)| headers::may_trail(name)) {
-                self.buf.extend_from_slice(name.as_str().as_bytes());
-                self.buf.extend_from_slice(b": ");
-                self.buf.extend_from_slice(value.as_bytes());
-                self.buf.extend_from_slice(b"\r\n");
-            }
-            self.buf.extend_from_slice(b"\r\n");
-            self.state = Progress::Going;
-            self.coding = Coding::Plain;
-            self.body = SendBody::Empty;
-        }
     }
 }

@@ -8,9 +8,11 @@ mod connect;
 mod http1;
 mod http2;
 mod in_flight;
+mod outbound;
 mod pool;
 mod request_head;
 mod resolve;
+mod socket;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -29,6 +31,7 @@ use crate::model::settings::Effective;
 use crate::model::table::Endpoint;
 use crate::transport::UpstreamIo;
 use http1::Http1;
+use outbound::SendFailure;
 
 pub(super) use answer_head::recycle;
 pub(super) use connect::ConnectError;
@@ -142,9 +145,9 @@ impl Lease {
                 let head = poll_fn(|cx| conn.poll_head(cx, asking.method))
                     .await
                     .map_err(|failure| match failure {
-                        http1::SendFailure::Unsent(body) => SendError::Unsent(body),
-                        http1::SendFailure::Cut => SendError::Cut,
-                        http1::SendFailure::Broken(broken) => SendError::Broken(broken),
+                        SendFailure::Unsent(body) => SendError::Unsent(body),
+                        SendFailure::Cut => SendError::Cut,
+                        SendFailure::Broken(broken) => SendError::Broken(broken),
                     })?;
                 Ok(head.answer)
             }

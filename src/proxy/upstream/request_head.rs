@@ -5,7 +5,7 @@ use http::header::CONTENT_LENGTH;
 use http_body::Body as _;
 
 use super::Asking;
-use super::http1::Coding;
+use super::outbound::Coding;
 use crate::proxy::body::SendBody;
 use crate::proxy::headers;
 
