@@ -14,7 +14,7 @@ pub struct Credential {
     /// What limits and `sticky` tell callers apart by: the same after a restart and on every
     /// gateway. Two tokens of one name are one caller, so that a token can be exchanged while both
     /// are good.
-    pub id: u128,
+    pub id: Identity,
     /// How many requests the caller may make.
     pub quota: Option<Quota>,
     /// How many requests the caller may have in flight.
@@ -23,16 +23,21 @@ pub struct Credential {
     pub may_choose: bool,
 }
 
+/// Tells callers apart: half of a SHA-256.
+pub type Identity = [u8; 16];
+
 /// The identity of a caller of that kind (`token`, or an issuer) and that name.
 #[must_use]
-pub fn identity(kind: &str, name: &str) -> u128 {
+pub fn identity(kind: &str, name: &str) -> Identity {
     let mut hash = Sha256::new();
     hash.update((kind.len() as u64).to_le_bytes());
     hash.update(kind);
     hash.update(name);
-    let bytes: [u8; 32] = hash.finalize().into();
-    let first = bytes.iter().take(16);
-    first.fold(0, |id, byte| id << 8 | u128::from(*byte))
+    let mut first = Identity::default();
+    for (byte, hashed) in first.iter_mut().zip(hash.finalize()) {
+        *byte = hashed;
+    }
+    first
 }
 
 #[cfg(test)]

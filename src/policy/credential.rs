@@ -7,8 +7,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use sha2::{Digest, Sha256};
 
 use super::scope;
@@ -18,8 +17,6 @@ use crate::model::networks::Networks;
 use crate::model::settings::Auth;
 use crate::model::token::Token;
 use crate::model::tokens::{TokenHash, Tokens};
-
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Headers that the upstream does not see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,21 +135,24 @@ pub fn look<Q>(
 /// The texts that may be credentials, with where they stand, and the headers that are there more
 /// than once: of several lines of one name nobody can say which one counts.
 fn presented(headers: &HeaderMap) -> (impl Iterator<Item = (Hidden, &[u8])>, Hidden) {
-    let mut doubled = Hidden::default();
-    let mut only = |name: HeaderName, place| {
-        let mut lines = headers.get_all(name).into_iter();
-        let line = lines.next()?;
-        if lines.next().is_some() {
+    let (mut key, mut bearer, mut doubled) = (None, None, Hidden::default());
+    // Requests have few headers: a look at each is quicker than two hashes.
+    for (name, line) in headers {
+        let (seen, place) = match name.as_str() {
+            "x-api-key" => (&mut key, Hidden::API_KEY),
+            "authorization" => (&mut bearer, Hidden::AUTHORIZATION),
+            _ => continue,
+        };
+        if seen.replace(line.as_bytes()).is_some() {
             doubled.add(place);
-            return None;
         }
-        Some(line.as_bytes())
-    };
-    let key = only(API_KEY, Hidden::API_KEY).map(|text| (Hidden::API_KEY, text.trim_ascii()));
-    let bearer = only(AUTHORIZATION, Hidden::AUTHORIZATION).and_then(bearer);
+    }
+    let key = key.map(|line| (Hidden::API_KEY, line.trim_ascii()));
+    let bearer = bearer.and_then(self::bearer);
     let bearer = bearer.map(|text| (Hidden::AUTHORIZATION, text));
-    let texts = key.into_iter().chain(bearer);
-    (texts.filter(|(_, text)| !text.is_empty()), doubled)
+    let counts =
+        move |(place, text): &(Hidden, &[u8])| !text.is_empty() && !doubled.contains(*place);
+    (key.into_iter().chain(bearer).filter(counts), doubled)
 }
 
 /// RFC 6750 section 2.1; the scheme in any case, as RFC 9110 section 11.1 says.

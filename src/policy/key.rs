@@ -8,6 +8,7 @@ use http::header::COOKIE;
 use http::{HeaderMap, HeaderName};
 
 use super::scan;
+use crate::model::credential::Identity;
 use crate::model::path;
 use crate::model::settings::KeySource;
 
@@ -21,7 +22,7 @@ pub struct Facts<'r> {
     /// The client, see `policy::client`.
     pub client: IpAddr,
     /// Who asks, where a good credential says so: `Credential::id`.
-    pub caller: Option<u128>,
+    pub caller: Option<&'r Identity>,
     /// The JSON body of the named entry as far as it is here, at least its first 64 KiB; empty for
     /// routed requests.
     pub body: &'r [Bytes],
@@ -41,7 +42,7 @@ pub fn key<'r>(source: &KeySource, facts: &Facts<'r>) -> Option<Cow<'r, [u8]>> {
         KeySource::Json(pointer) => json(facts.body, pointer),
         KeySource::Ip => Some(Cow::Owned(facts.client.to_string().into_bytes())),
         // Of a credential that was not checked nothing is a key: it is anybody's to write.
-        KeySource::Token => (facts.caller).map(|id| Cow::Owned(id.to_be_bytes().to_vec())),
+        KeySource::Token => facts.caller.map(|id| Cow::Borrowed(id.as_slice())),
     };
     key.filter(|key| !key.is_empty())
 }

@@ -38,7 +38,7 @@ impl Keys {
             headers: &parts.headers,
             query: parts.uri.query(),
             client: caller.address,
-            caller: caller.credential.as_ref().map(|credential| credential.id),
+            caller: caller.credential.as_ref().map(|credential| &credential.id),
             body,
         };
         let find = |source: &KeySource| key::key(source, &facts);

@@ -70,7 +70,7 @@ pub(super) struct State {
     /// What the request in flight holds of limits, until the end of its answer.
     pub(super) holding: Cell<Option<Box<Holding>>>,
     /// What its answer says of limits.
-    pub(super) told_limit: Cell<Option<Box<Told>>>,
+    pub(super) told_limit: Cell<Option<Told>>,
     /// Both ends of a switched protocol, left here by the handler.
     pub(super) tunnel: RefCell<Option<Box<Tunnel>>>,
     /// When the request in flight looks at its clock, in ms of the worker's clock; 0: never.

@@ -53,6 +53,65 @@ impl Told {
     }
 }
 
+/// The longest line: of two limits.
+const LINE_MAX: usize = 128;
+
+/// What is known of the limits that count a request. Every answer of a service with a limit pays
+/// for its words: no formatter, and no memory but what the header keeps.
+struct Words {
+    policy: Option<HeaderValue>,
+    line: [u8; LINE_MAX],
+    len: usize,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self {
+            policy: None,
+            line: [0; LINE_MAX],
+            len: 0,
+        }
+    }
+}
+
+impl Words {
+    /// Adds what is known of one limit.
+    fn add(&mut self, name: &str, policy: HeaderValue, standing: &Standing) {
+        self.policy = Some(match self.policy.take() {
+            None => policy,
+            Some(before) => {
+                self.push(b", ");
+                let both = [before.as_bytes(), b", ", policy.as_bytes()].concat();
+                HeaderValue::from_bytes(&both).unwrap_or(policy)
+            }
+        });
+        let Standing { left, reset_us, .. } = *standing;
+        let mut digits = itoa::Buffer::new();
+        self.push(b"\"");
+        self.push(name.as_bytes());
+        self.push(b"\";r=");
+        self.push(digits.format(left).as_bytes());
+        self.push(b";t=");
+        self.push(digits.format(seconds(reset_us)).as_bytes());
+    }
+
+    fn push(&mut self, part: &[u8]) {
+        let end = self.len + part.len();
+        if let Some(room) = self.line.get_mut(self.len..end) {
+            room.copy_from_slice(part);
+            self.len = end;
+        }
+    }
+
+    fn finish(self) -> Option<Told> {
+        let line = self.line.get(..self.len).unwrap_or_default();
+        Some(Told {
+            policy: self.policy?,
+            limit: HeaderValue::from_bytes(line).ok()?,
+        })
+    }
+}
+
 /// Counts a request where there is something to count it against. `body` is as much of a JSON body
 /// as is here.
 pub(super) fn check(
@@ -69,25 +128,25 @@ pub(super) fn check(
     }
     let worker = &exchange.worker;
     let now_us = worker.now_us();
-    let mut told = None;
+    let mut words = Words::default();
     let mut taken = None;
     if let Some((id, quota)) = own {
         let slot = worker.quotas.of_caller(worker.seed.hash_one(id));
         let standing = gcra::take(slot.cell(), quota.into(), now_us);
-        tell(&mut told, OWN, quota.policy(OWN), &standing);
+        words.add(OWN, quota.policy(OWN), &standing);
         taken = Some((slot, quota));
         if let Some(wait_us) = standing.wait_us {
-            exchange.state.told_limit.set(finish(told));
+            exchange.state.told_limit.set(words.finish());
             return Err(Error::RateLimited("rate of the token", seconds(wait_us)));
         }
     }
     let mut refused = None;
     if let Some(limit) = limit {
         let standing = count(worker, service, limit, caller, parts, body, now_us);
-        tell(&mut told, RateLimit::NAME, limit.policy.clone(), &standing);
+        words.add(RateLimit::NAME, limit.policy.clone(), &standing);
         refused = standing.wait_us;
     }
-    exchange.state.told_limit.set(finish(told));
+    exchange.state.told_limit.set(words.finish());
     let Some(wait_us) = refused else {
         return Ok(());
     };
@@ -170,7 +229,7 @@ fn digest(key: &[u8]) -> String {
 /// The key that a request is counted by. All that have none are counted together.
 fn key_of<'r>(
     source: &KeySource,
-    caller: &Caller,
+    caller: &'r Caller,
     parts: &'r Parts,
     body: &'r [Bytes],
 ) -> Cow<'r, [u8]> {
@@ -178,7 +237,7 @@ fn key_of<'r>(
         headers: &parts.headers,
         query: parts.uri.query(),
         client: caller.address,
-        caller: caller.credential.as_ref().map(|who| who.id),
+        caller: caller.credential.as_ref().map(|who| &who.id),
         body,
     };
     let key = match source {
@@ -201,35 +260,6 @@ pub(super) fn network(address: IpAddr) -> [u8; 8] {
             u64::try_from(first).unwrap_or_default().to_be_bytes()
         }
     }
-}
-
-/// Adds what is known of one limit.
-fn tell(
-    told: &mut Option<(HeaderValue, String)>,
-    name: &str,
-    policy: HeaderValue,
-    standing: &Standing,
-) {
-    let Standing { left, reset_us, .. } = *standing;
-    let (mut left_text, mut reset_text) = (itoa::Buffer::new(), itoa::Buffer::new());
-    let left = left_text.format(left);
-    let reset = reset_text.format(seconds(reset_us));
-    // Every answer of a service with a limit pays for this line: no formatter in between.
-    let text = ["\"", name, "\";r=", left, ";t=", reset].concat();
-    *told = Some(match told.take() {
-        None => (policy, text),
-        Some((before, said)) => {
-            let both = [before.as_bytes(), b", ", policy.as_bytes()].concat();
-            let both = HeaderValue::from_bytes(&both).unwrap_or(policy);
-            (both, format!("{said}, {text}"))
-        }
-    });
-}
-
-fn finish(told: Option<(HeaderValue, String)>) -> Option<Box<Told>> {
-    let (policy, text) = told?;
-    let limit = HeaderValue::from_maybe_shared(Bytes::from(text)).ok()?;
-    Some(Box::new(Told { policy, limit }))
 }
 
 /// Whole seconds, so that who waits them is let in.
@@ -272,21 +302,27 @@ mod tests {
             reset_us,
         };
         let policy = |text| HeaderValue::from_static(text);
-        let mut told = None;
-        tell(
-            &mut told,
-            OWN,
-            policy("\"token\";q=9;w=60"),
-            &standing(8, 1),
-        );
-        tell(
-            &mut told,
-            "service",
+        let mut words = Words::default();
+        words.add(OWN, policy("\"token\";q=9;w=60"), &standing(8, 1));
+        words.add(
+            RateLimit::NAME,
             policy("\"service\";q=100;w=1"),
             &standing(0, 1_500_000),
         );
-        let told = finish(told).expect("it is text");
+        let told = words.finish().expect("it is text");
         assert_eq!(told.policy, "\"token\";q=9;w=60, \"service\";q=100;w=1");
         assert_eq!(told.limit, "\"token\";r=8;t=1, \"service\";r=0;t=2");
+        assert!(Words::default().finish().is_none());
+        let mut longest = Words::default();
+        for name in [OWN, RateLimit::NAME] {
+            longest.add(name, policy("x"), &standing(u64::MAX, u64::MAX));
+        }
+        let told = longest.finish().expect("it is text");
+        assert!(
+            told.limit
+                .to_str()
+                .expect("text")
+                .ends_with(";t=18446744073710")
+        );
     }
 }
