@@ -218,6 +218,8 @@ fn finish_head(request_id: HeaderValue, response: &mut Response<AnswerBody>, clo
 /// An answer to something that never became a request, as bytes, closing the connection.
 pub(super) fn raw_answer(error: &Error, worker: &Worker) -> Vec<u8> {
     let mut response = error.answer("", Duration::ZERO);
+    // Of a head that cannot be read nobody says which path was meant: so it may have been ours.
+    cors::mark_entry(&worker.table().defaults, None, response.headers_mut());
     if let Ok(id) = HeaderValue::from_bytes(&worker.unique()) {
         response.headers_mut().insert(REQUEST_ID, id);
     }

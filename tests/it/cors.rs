@@ -57,6 +57,16 @@ fn every_answer_of_the_named_entry_says_who_may_read_it() {
         post(&gateway, "https://a.example").header("access-control-allow-origin"),
         Some("*")
     );
+    for (doubt, status) in [
+        ("content-length: 1\r\ncontent-length: 2".to_owned(), 400),
+        (format!("x: {}", "x".repeat(1 << 20)), 431),
+    ] {
+        let answer = gateway.ask(format!(
+            "POST /ai_server/ HTTP/1.1\r\nhost: h\r\n{doubt}\r\n\r\n"
+        ));
+        let may_read = answer.header("access-control-allow-origin");
+        assert_eq!((answer.head.status, may_read), (status, Some("*")));
+    }
     for bad in ["nonsense", "{}", r#"{"server_name": "nowhere"}"#] {
         let answer = gateway.post(bad);
         assert_eq!(
