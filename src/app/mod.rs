@@ -478,7 +478,7 @@ async fn begin(options: ControlOptions, shared: Shared, work: Work) -> Result<Be
     let leases = Leases::new(store.clone(), quotas, work.demanded, work.epoch);
     let instance = options.watcher.instance.clone();
     let lookout = Lookout::new(store.clone(), instance, options.unwatched, &shared);
-    let issuers = Issuers::new(&shared, work.office, secrets);
+    let issuers = Issuers::new(&shared, store.keys().clone(), work.office, secrets);
     let mut watcher = Watcher::new(store, events, options.watcher, shared);
     watcher.start().await?;
     tokio::task::spawn_local(work.prober.run());

@@ -4,6 +4,7 @@
 //! Invariant: nothing here is ever waited for by a request.
 
 pub mod alerter;
+mod complaint;
 pub mod issuers;
 pub mod live;
 pub mod lookout;

@@ -49,6 +49,26 @@ pub enum Proof {
     },
 }
 
+impl Proof {
+    /// The field that says where its keys are, or what it is asked with.
+    #[must_use]
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Jwks(_) => "jwks_url",
+            Self::Discovery(_) => "issuer",
+            Self::PublicKeyFile(_) => "public_key_file",
+            Self::SecretEnv(_) => "secret_env",
+            Self::Introspection { .. } => "client_secret_env",
+        }
+    }
+
+    /// Whether somebody else is asked for its keys, who may be away for a while.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Jwks(_) | Self::Discovery(_))
+    }
+}
+
 /// A signature algorithm of RFC 7518 or RFC 8037.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of the RFCs")]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::eventually;
 use crate::support::load::{Answer, Caller, serving};
+use crate::support::port::Port;
 use crate::support::redis::Redis;
 use crate::support::signer::{
     Publisher, RSA_PUBLIC, RSA_PUBLIC_FILE, jwk, now, part, sign, sign_parts, with,
@@ -619,4 +620,45 @@ fn discovery_finds_the_keys_of_an_issuer_that_is_a_url() {
     let mut caller = Caller::connect(site.address).expect("it accepts");
     let answer = caller.ask(request.as_bytes()).expect("an answer");
     assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[test]
+fn an_issuer_whose_tokens_cannot_be_judged_is_named() {
+    let redis = Redis::start();
+    let _site = Site::start(&redis);
+    await_proof(&redis);
+    let file = redis.folder().join("keys.pem");
+    let nobody = Port::reserve();
+    let common = "audience smartlink issuer https://id.example/ algorithms";
+    for (id, rest) in [
+        ("secret", "HS256 secret_env NOWHERE".to_owned()),
+        ("file", format!("RS256 public_key_file {}", file.display())),
+        ("away", format!("RS256 jwks_url {}", nobody.url())),
+        (
+            "asked",
+            "RS256 introspection_url https://127.0.0.1/ client_id a client_secret_env NOWHERE"
+                .to_owned(),
+        ),
+    ] {
+        redis.run(&format!("HSET smartlink:issuer:{id} {common} {rest}"));
+    }
+    let places = [
+        ("secret secret_env", "NOWHERE_FILE"),
+        ("file public_key_file", "No such file"),
+        ("away jwks_url", ""),
+        ("asked client_secret_env", "NOWHERE_FILE"),
+    ];
+    for (place, why) in places {
+        let place = format!("smartlink:issuer:{place}");
+        let named = eventually(&place, || redis.hash("smartlink:errors").remove(&place));
+        assert!(named.contains(why), "{named}");
+        assert!(named.contains(" (since "), "{named}");
+    }
+    std::fs::copy(RSA_PUBLIC_FILE, &file).expect("the file can be written");
+    redis.run("HSET smartlink:issuer:secret secret_env SECRET");
+    redis.run("DEL smartlink:issuer:away");
+    redis.run("HSET smartlink:issuer:asked client_secret_env SECRET");
+    eventually("all is mended", || {
+        redis.hash("smartlink:errors").is_empty().then_some(())
+    });
 }

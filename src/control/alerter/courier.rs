@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Options, now_ms, post};
+use crate::control::complaint::{Complaint, no_secret};
 use crate::control::outbox::Outbox;
 use crate::control::status::Told;
 use crate::model::alert::Alert;
@@ -19,7 +20,6 @@ use crate::model::name::Name;
 use crate::model::table::Alerts;
 use crate::policy::alert::Parcel;
 use crate::policy::alert::condition::UNDELIVERED;
-use crate::store::News;
 use crate::telemetry;
 use crate::transport::TlsConfigs;
 
@@ -29,8 +29,8 @@ const WAIT: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_mins(1);
 /// After so many tries, about an hour, a message is given up.
 const ATTEMPTS_MAX: u32 = 60;
-/// How often what stands in `smartlink:errors` is written again: flushes take it away.
-const REMIND: Duration = Duration::from_secs(15);
+/// The field that names the secret.
+const SECRET: &str = "secret_env";
 
 /// Whose incident a message is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +66,8 @@ struct Way {
     failures: u32,
     next: Instant,
     told: Told,
-    /// What stands in `smartlink:errors`: field and message; and when it was written.
-    named: Option<(ConfigError, String, Instant)>,
+    /// What keeps messages from their receiver.
+    complaint: Complaint,
 }
 
 impl Couriers {
@@ -84,8 +84,8 @@ impl Couriers {
         let outbox = &self.outbox;
         self.ways.retain(|id, way| {
             let kept = way.busy || alerts.contains_key(id);
-            if !kept && let Some((error, ..)) = way.named.take() {
-                mend(outbox, &error);
+            if !kept {
+                way.complaint.mend(outbox);
             }
             kept
         });
@@ -99,7 +99,7 @@ impl Couriers {
             failures: 0,
             next: now,
             told: Told::default(),
-            named: None,
+            complaint: Complaint::default(),
         });
         if !Arc::ptr_eq(&way.alert, alert) && way.alert != *alert {
             (way.failures, way.next) = (0, now);
@@ -159,9 +159,7 @@ impl Couriers {
                 telemetry::alert_sent(id, message.kind.as_str(), &message.service, state);
                 way.failures = 0;
                 way.told.sent += 1;
-                if let Some((error, ..)) = way.named.take() {
-                    mend(&self.outbox, &error);
-                }
+                way.complaint.mend(&self.outbox);
                 true
             }
             Err(why) => {
@@ -176,12 +174,12 @@ impl Couriers {
                     telemetry::alert_lost(id, way.failures, &why);
                     way.failures = 0;
                     way.told.lost += 1;
-                    way.name(&self.outbox, error);
+                    way.complaint.name(&self.outbox, error, Instant::now());
                     return true;
                 }
                 way.told.failed += 1;
                 telemetry::alert_failed(id, way.failures, &why);
-                way.name(&self.outbox, error);
+                way.complaint.name(&self.outbox, error, Instant::now());
                 false
             }
         }
@@ -195,63 +193,20 @@ impl Couriers {
             };
             let name = alert.secret_env.as_deref();
             let missing = name.filter(|name| (self.options.secrets)(name).is_none());
-            let stands = way.named.take();
-            match (missing, stands) {
-                (Some(name), stands) => {
-                    let error = ConfigError {
-                        key: keys.object(&Object::Alert(id.clone())),
-                        field: Some("secret_env".to_owned()),
-                        message: post::missing(name),
-                    };
-                    way.named = stands;
-                    way.name_unless_recent(&self.outbox, error, now);
-                }
-                (None, Some((error, ..))) if error.field.as_deref() == Some("secret_env") => {
-                    mend(&self.outbox, &error);
-                }
-                (None, Some((error, since, at))) => {
-                    way.named = Some((error.clone(), since, at));
-                    way.name_unless_recent(&self.outbox, error, now);
-                }
-                (None, None) => {}
-            }
-        }
-    }
-}
-
-impl Way {
-    fn name_unless_recent(&mut self, outbox: &Outbox, error: ConfigError, now: Instant) {
-        let recent = |(named, _, at): &(ConfigError, String, Instant)| {
-            *named == error && now.duration_since(*at) < REMIND
-        };
-        if !self.named.as_ref().is_some_and(recent) {
-            self.name(outbox, error);
-        }
-    }
-
-    /// Writes to `smartlink:errors` what keeps messages from their receiver.
-    fn name(&mut self, outbox: &Outbox, error: ConfigError) {
-        let mut news = News::default();
-        let mut since = jiff::Timestamp::now().to_string();
-        if let Some((before, then, _)) = self.named.take() {
-            if before.place() == error.place() {
-                since = then;
+            if let Some(name) = missing {
+                let error = ConfigError {
+                    key: keys.object(&Object::Alert(id.clone())),
+                    field: Some(SECRET.to_owned()),
+                    message: no_secret(name),
+                };
+                way.complaint.name(&self.outbox, error, now);
+            } else if way.complaint.field() == Some(SECRET) {
+                way.complaint.mend(&self.outbox);
             } else {
-                news.mended.insert(before.place());
+                way.complaint.remind(&self.outbox, now);
             }
         }
-        news.errors
-            .insert(error.place(), (error.message.clone(), since.clone()));
-        outbox.add(news);
-        self.named = Some((error, since, Instant::now()));
     }
-}
-
-fn mend(outbox: &Outbox, error: &ConfigError) {
-    outbox.add(News {
-        mended: [error.place()].into(),
-        ..News::default()
-    });
 }
 
 /// Twice as long after each failure, with up to a quarter more so that gateways do not meet.

@@ -11,6 +11,7 @@ use http_body_util::Full;
 use tokio::time::timeout;
 
 use super::mail;
+use crate::control::complaint::no_secret;
 use crate::model::alert::{Alert, Channel, Format};
 use crate::model::endpoint::Target;
 use crate::policy::alert::{Message, form};
@@ -33,7 +34,7 @@ pub(super) async fn deliver(
     now_ms: u64,
 ) -> Result<String, String> {
     let secret = match alert.secret_env.as_deref() {
-        Some(name) => Some(secrets(name).ok_or_else(|| missing(name))?),
+        Some(name) => Some(secrets(name).ok_or_else(|| no_secret(name))?),
         None => None,
     };
     let sent = async {
@@ -47,11 +48,6 @@ pub(super) async fn deliver(
     };
     let in_time = timeout(LIMIT, sent).await;
     in_time.unwrap_or_else(|_elapsed| Err(format!("it does not answer within {LIMIT:?}")))
-}
-
-/// What is wrong where a secret is not to be found.
-pub(super) fn missing(name: &str) -> String {
-    format!("neither the variable {name} of this gateway nor {name}_FILE holds a secret")
 }
 
 async fn post(

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::control::alerter::Secrets;
+use crate::control::complaint::no_secret;
 use crate::inquiry::Presented;
 use crate::model::endpoint::Target;
 use crate::model::issuer::{Issuer, Proof};
@@ -39,9 +40,7 @@ pub(super) struct Means<'m> {
 impl Means<'_> {
     fn secret(&self, name: &str) -> Result<String, String> {
         let secret = (self.secrets)(name).filter(|secret| !secret.is_empty());
-        secret.ok_or_else(|| {
-            format!("neither the variable {name} of this gateway nor {name}_FILE holds a secret")
-        })
+        secret.ok_or_else(|| no_secret(name))
     }
 
     async fn ask(&self, target: &Target, request: Request<Full<Bytes>>) -> Result<Bytes, String> {
@@ -83,7 +82,16 @@ pub(super) async fn keys(issuer: &Issuer, means: &Means<'_>) -> Result<Option<Ke
         }
         Proof::PublicKeyFile(path) => KeySet::from_pem(&file(path).await?)?,
         Proof::SecretEnv(name) => KeySet::from_secret(means.secret(name)?.as_bytes()),
-        Proof::Introspection { .. } => return Ok(None),
+        Proof::Introspection {
+            client_secret_env, ..
+        } => {
+            // Better missed now than by the first token.
+            client_secret_env
+                .as_deref()
+                .map(|name| means.secret(name))
+                .transpose()?;
+            return Ok(None);
+        }
     };
     Ok(Some(keys))
 }

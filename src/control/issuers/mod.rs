@@ -18,9 +18,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::alerter::Secrets;
+use super::complaint::Complaint;
+use super::outbox::Outbox;
 use super::watcher::Shared;
 use crate::inquiry::{About, Answer, Inquiry, Office, Presented, Ring};
+use crate::model::decode::ConfigError;
 use crate::model::issuer::Issuer;
+use crate::model::keys::{Keys, Object};
 use crate::model::name::Name;
 use crate::model::table::Table;
 use crate::policy::jwt::keys::KeySet;
@@ -41,6 +45,10 @@ pub struct Issuers {
     secrets: Secrets,
     tls: Rc<TlsConfigs>,
     states: BTreeMap<Name, State>,
+    outbox: Outbox,
+    keys: Keys,
+    /// Why tokens of an issuer cannot be judged.
+    complaints: BTreeMap<Name, Complaint>,
     done: mpsc::UnboundedSender<Done>,
     finished: mpsc::UnboundedReceiver<Done>,
 }
@@ -54,7 +62,7 @@ enum Done {
 impl Issuers {
     /// A keeper that has not begun.
     #[must_use]
-    pub fn new(shared: &Shared, office: Office, secrets: Secrets) -> Self {
+    pub fn new(shared: &Shared, keys: Keys, office: Office, secrets: Secrets) -> Self {
         let (done, finished) = mpsc::unbounded_channel();
         Self {
             table: Arc::clone(&shared.table),
@@ -63,6 +71,9 @@ impl Issuers {
             secrets,
             tls: Rc::default(),
             states: BTreeMap::new(),
+            outbox: shared.outbox.clone(),
+            keys,
+            complaints: BTreeMap::new(),
             done,
             finished,
         }
@@ -90,6 +101,14 @@ impl Issuers {
         let table = self.table.load_full();
         let known = self.states.len();
         self.states.retain(|id, _| table.issuers.contains_key(id));
+        let outbox = &self.outbox;
+        self.complaints.retain(|id, complaint| {
+            let kept = table.issuers.contains_key(id);
+            if !kept {
+                complaint.mend(outbox);
+            }
+            kept
+        });
         let mut changed = self.states.len() != known;
         for (id, issuer) in table.issuers.iter() {
             let before = self.states.get(id);
@@ -200,14 +219,21 @@ impl Issuers {
                     telemetry::issuer_back(id.as_str());
                 }
                 self.publish();
+                if let Some(mut complaint) = self.complaints.remove(&id) {
+                    complaint.mend(&self.outbox);
+                }
                 if let Some(state) = self.states.get_mut(&id) {
                     state.tell_waiting(&Answer::Looked);
                 }
             }
-            Done::Keys(id, _, Err(why)) => {
+            Done::Keys(id, issuer, Err(why)) => {
                 telemetry::issuer_away(id.as_str(), &why);
                 state.has_no_keys(now);
                 state.tell_waiting(&Answer::Looked);
+                // Keys from before go on working while their issuer is away.
+                if state.ring.is_none() || !issuer.proof.is_remote() {
+                    self.complain(id, &issuer, why, now);
+                }
             }
             Done::Token(id, issuer, token, Ok(claims)) => {
                 let grant = claims.and_then(|claims| {
@@ -220,6 +246,17 @@ impl Issuers {
                 state.has_no_word(&token);
             }
         }
+    }
+
+    /// Says in `smartlink:errors` why nobody is let in by this issuer's word.
+    fn complain(&mut self, id: Name, issuer: &Issuer, why: String, now: Instant) {
+        let error = ConfigError {
+            key: self.keys.object(&Object::Issuer(id.clone())),
+            field: Some(issuer.proof.field().to_owned()),
+            message: why,
+        };
+        let complaint = self.complaints.entry(id).or_default();
+        complaint.name(&self.outbox, error, now);
     }
 }
 
