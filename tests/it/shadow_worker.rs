@@ -17,7 +17,8 @@ use crate::support::port::Port;
 use crate::support::receiver::Receiver;
 use crate::support::redis::Redis;
 use crate::support::replay::{
-    SERVICE, add, add_all, answering, asked, compare_all, record, report, response, run, start,
+    SERVICE, add, add_all, answering, asked, compare_all, many, record, report, response, run,
+    start,
 };
 use crate::support::site::Site;
 use crate::support::upstream::Upstream;
@@ -174,10 +175,7 @@ fn what_makes_no_pair_is_skipped_or_dead_and_counted() {
 
 #[test]
 fn records_are_counted_once_however_often_workers_are_killed() {
-    let total: u64 = match std::env::var("SMARTLINK_TEST_SHADOW_RECORDS") {
-        Ok(text) => text.parse().unwrap(),
-        Err(_) => 1_500,
-    };
+    let total = many(1_500);
     let base = answering(|n| (200, good(n)));
     let candidate = Upstream::start(|connection| {
         while let Some(seen) = connection.read_request() {

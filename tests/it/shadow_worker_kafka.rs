@@ -12,7 +12,9 @@ use crate::support::load::{Caller, named};
 use crate::support::port::Port;
 use crate::support::process::Process;
 use crate::support::redis::Redis;
-use crate::support::replay::{SERVICE, answering, asked, record, report, response, run, start};
+use crate::support::replay::{
+    SERVICE, answering, asked, many, record, report, response, run, start,
+};
 use crate::support::upstream::Upstream;
 
 /// Where the records of the service are.
@@ -20,10 +22,8 @@ const TOPIC: &str = "smartlink.shadow.ner";
 /// After how long a silent worker is missed. The cluster of the tests waits 3 s for the first members
 /// of a group, and would miss them meanwhile.
 const SILENCE: &str = "4s";
-/// How many records workers are killed on.
-const MANY: u64 = 3_000;
 /// How often a worker is killed.
-const KILLS: usize = 10;
+const KILLS: usize = 20;
 
 /// What a good version answers to request `n`.
 fn good(n: u64) -> String {
@@ -170,8 +170,9 @@ fn records_of_a_topic_are_counted_once_however_often_workers_are_killed() {
         }
     });
     let redis = stage(&[(&base.url("/"), "base"), (&candidate.url("/"), "candidate")]);
-    let poison = MANY / 50;
-    let mut all = records(1..=MANY);
+    let total = many(3_000);
+    let poison = total / 50;
+    let mut all = records(1..=total);
     all.extend((0..poison).map(|n| format!("poison {n}")));
     kafka.add(TOPIC, &all);
     let args = [
@@ -193,20 +194,20 @@ fn records_of_a_topic_are_counted_once_however_often_workers_are_killed() {
     for kill in 0..KILLS {
         // Each life does some work, however slow the machine is.
         let wanted = before + 40 + (kill as u64 % 5) * 10;
-        before = await_count(done, wanted.min(MANY + poison));
-        midway += usize::from(before < MANY + poison);
+        before = await_count(done, wanted.min(total + poison));
+        midway += usize::from(before < total + poison);
         let worker = &mut workers[kill % 2];
         worker.kill().expect("it runs");
         worker.wait().expect("it ends");
         *worker = start(&redis, &args);
     }
     assert_eq!(midway, KILLS, "all were killed before the end");
-    await_count(done, MANY + poison);
-    assert_eq!(counter(&redis, "counted"), MANY);
+    await_count(done, total + poison);
+    assert_eq!(counter(&redis, "counted"), total);
     assert_eq!(counter(&redis, "dead"), poison);
-    assert_eq!(counter(&redis, "read"), MANY + poison);
-    assert_eq!(counter(&redis, "candidate_bad_only"), MANY / 25);
-    assert_eq!(counter(&redis, "both_ok"), MANY - MANY / 25);
+    assert_eq!(counter(&redis, "read"), total + poison);
+    assert_eq!(counter(&redis, "candidate_bad_only"), total / 25);
+    assert_eq!(counter(&redis, "both_ok"), total - total / 25);
     // Nothing is left over above the low marks, which are at the ends of their partitions.
     let left = redis
         .run("KEYS smartlink:shadow-offsets:ner:candidate:*")
@@ -217,10 +218,10 @@ fn records_of_a_topic_are_counted_once_however_often_workers_are_killed() {
     let sum: u64 = lows
         .map(|(_, low)| low.parse::<u64>().expect("a number"))
         .sum();
-    assert_eq!(sum, MANY + poison);
+    assert_eq!(sum, total + poison);
     workers.into_iter().for_each(kill);
     let calls = candidate.seen().len();
-    eprintln!("{MANY} records, {KILLS} kills, {calls} calls");
+    eprintln!("{total} records, {KILLS} kills, {calls} calls");
 }
 
 #[test]

@@ -11,6 +11,14 @@ use super::upstream::Upstream;
 /// The service that is compared.
 pub const SERVICE: &str = "ner";
 
+/// How many records workers are killed on: so many, or as the environment says.
+pub fn many(usual: u64) -> u64 {
+    match std::env::var("SMARTLINK_TEST_SHADOW_RECORDS") {
+        Ok(text) => text.parse().expect("a number of records"),
+        Err(_) => usual,
+    }
+}
+
 /// The record of request `n`, numbered from 1, which asks for `n` and was answered so.
 pub fn record(n: u64, answer: &str) -> Record {
     let json = || Headers::from([("content-type".to_owned(), "application/json".to_owned())]);
