@@ -1,6 +1,7 @@
 //! Why the gateway, or its control plane alone, cannot start.
 
 use crate::control::watcher::NameHeld;
+use crate::worker::BadKey;
 use crate::{admin, proxy, store};
 
 /// Why the control plane cannot start.
@@ -18,6 +19,9 @@ pub enum Error {
     /// The data plane cannot start.
     #[error(transparent)]
     Proxy(#[from] proxy::Error),
+    /// The mirror cannot show its key to models.
+    #[error(transparent)]
+    ScorerKey(#[from] BadKey),
     /// The name is taken.
     #[error(transparent)]
     Name(#[from] NameHeld),
