@@ -35,6 +35,7 @@ use crate::control::status::Status;
 use crate::control::watcher::Shared;
 use crate::model::table::Table;
 use crate::stats::Meters;
+use crate::worker::Board as Lanes;
 
 /// How the admin port is offered.
 #[derive(Clone, Debug)]
@@ -101,7 +102,8 @@ impl fmt::Debug for Admin {
 
 impl Admin {
     /// The admin port behind `listener`; `reader` asks for what was counted of requests, `meters` is
-    /// what was counted of the gateway itself, `live` looks at what all gateways say.
+    /// what was counted of the gateway itself, `live` looks at what all gateways say, `lanes` are
+    /// those of the mirror.
     pub fn try_new(
         options: &Options,
         listener: &TcpListener,
@@ -109,6 +111,7 @@ impl Admin {
         meters: Arc<Meters>,
         reader: Reader,
         live: Look,
+        lanes: Lanes,
     ) -> Result<Self, Error> {
         let door = Door::try_new(options, listener)?;
         Ok(Self {
@@ -122,6 +125,7 @@ impl Admin {
                 shared.health.clone(),
                 meters,
                 reader,
+                lanes,
             ),
             door,
         })

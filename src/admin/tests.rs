@@ -31,6 +31,7 @@ fn admin(address: &str, token: Option<&str>) -> Admin {
     let (table, status): (Arc<ArcSwap<Table>>, Arc<Status>) = <_>::default();
     let health = Board::new(tokio::time::Instant::now());
     let (reader, _gone) = recorder::reader();
+    let (_, lanes) = tokio::sync::watch::channel(Vec::new());
     Admin {
         metrics: Metrics::new(
             table.clone(),
@@ -38,6 +39,7 @@ fn admin(address: &str, token: Option<&str>) -> Admin {
             health.clone(),
             Arc::default(),
             reader,
+            lanes,
         ),
         table,
         status,

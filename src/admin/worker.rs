@@ -8,20 +8,16 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use super::door::Door;
 use super::{Error, Options, accept, answer, metrics, text};
-use crate::worker::Status;
+use crate::worker::Board;
 
 /// Everything there is.
 const PATHS: [&str; 2] = ["/healthz", "/metrics"];
 
-/// What the worker told last of each of its lanes.
-pub type Lanes = watch::Receiver<Vec<Status>>;
-
 /// Opens the port and answers on it, as long as the runtime lives.
-pub async fn open(options: &Options, lanes: Lanes) -> Result<(), Error> {
+pub async fn open(options: &Options, lanes: Board) -> Result<(), Error> {
     let listener = TcpListener::bind(options.address).await;
     let listener = listener.map_err(|cause| Error::Bind(options.address, cause))?;
     let started = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -40,7 +36,7 @@ pub async fn open(options: &Options, lanes: Lanes) -> Result<(), Error> {
 
 struct Port {
     door: Door,
-    lanes: Lanes,
+    lanes: Board,
     started: f64,
 }
 

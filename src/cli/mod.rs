@@ -70,8 +70,8 @@ enum Error {
     },
     #[error("{0}")]
     NoShadow(String),
-    #[error("SMARTLINK_SCORER_KEY: want text of one line")]
-    ScorerKey,
+    #[error(transparent)]
+    ScorerKey(#[from] crate::worker::BadKey),
     #[error("cannot set up the log")]
     Log(#[source] telemetry::Error),
     #[error("cannot take the inherited sockets")]

@@ -426,7 +426,6 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Refusal> {
         Verb::Diff(verb) => add_credentials(&mut verb.redis)?,
         Verb::Shadow(shadow) => {
             check_admin(&shadow.admin, shadow.admin_token_file.as_deref())?;
-            shadow.scorer_key = secret("SMARTLINK_SCORER_KEY").map(Secret);
             add_credentials(match &mut shadow.verb {
                 None => &mut shadow.place.redis,
                 Some(ShadowVerb::Report(report)) => &mut report.place.redis,

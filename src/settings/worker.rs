@@ -64,10 +64,6 @@ pub struct Worker {
     /// File with the token that the admin port asks for; without it the port is loopback only
     #[arg(long, env = "SMARTLINK_ADMIN_TOKEN_FILE", value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
-    /// The key for scorers that are models, from SMARTLINK_SCORER_KEY or the file that
-    /// SMARTLINK_SCORER_KEY_FILE names
-    #[arg(skip)]
-    pub scorer_key: Option<Secret>,
     #[command(flatten)]
     #[expect(
         missing_docs,

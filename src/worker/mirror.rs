@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
@@ -17,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::desk::Desk;
 use super::feed::{Feed, Handed, Place};
 use super::lanes::Lanes;
-use super::{MAX_CONCURRENT, Plan, READ_EVERY, Shared, usual_rate};
+use super::{Board, MAX_CONCURRENT, Plan, READ_EVERY, Shared, Status, usual_rate};
 use crate::model::name::{ServiceName, VersionName};
 use crate::review::Mode;
 use crate::shadow::Parcel;
@@ -29,6 +30,9 @@ const LEAVE: Duration = Duration::from_secs(2);
 /// Between two tries while Redis is away.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// Where lanes tell how far they are.
+type Told = watch::Sender<Vec<Status>>;
+
 /// Compares what it is handed, on a thread of its own, until nobody hands it anything any more.
 #[derive(Debug)]
 pub struct Mirror {
@@ -36,12 +40,14 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// Waits for parcels; connects to nothing before the first one. Results go where records do.
+    /// Waits for parcels; connects to nothing before the first one. Results go where records do;
+    /// how far each lane is stands on the board. `scorer_key`: as in `Plan`.
     pub fn start(
         config: &Options,
         records: &Options,
+        scorer_key: Option<HeaderValue>,
         parcels: UnboundedReceiver<Parcel>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, Board)> {
         let plan = Plan {
             config: config.clone(),
             records: records.clone(),
@@ -54,11 +60,12 @@ impl Mirror {
             max_concurrent: MAX_CONCURRENT,
             claim_after: None,
             once: false,
-            scorer_key: None,
+            scorer_key,
         };
         let thread = thread::Builder::new().name("mirror".to_owned());
-        let thread = thread.spawn(move || run_thread(plan, parcels))?;
-        Ok(Self { thread })
+        let (board, lanes) = watch::channel(Vec::new());
+        let thread = thread.spawn(move || run_thread(plan, parcels, &board))?;
+        Ok((Self { thread }, lanes))
     }
 
     /// Waits for its end, which comes within seconds once nobody hands it anything any more.
@@ -69,7 +76,7 @@ impl Mirror {
     }
 }
 
-fn run_thread(plan: Plan, mut parcels: UnboundedReceiver<Parcel>) {
+fn run_thread(plan: Plan, mut parcels: UnboundedReceiver<Parcel>, board: &Told) {
     let Some(first) = parcels.blocking_recv() else {
         return;
     };
@@ -80,7 +87,7 @@ fn run_thread(plan: Plan, mut parcels: UnboundedReceiver<Parcel>) {
         Ok(runtime) => runtime,
         Err(error) => return telemetry::mirror_failed(&error.to_string()),
     };
-    let done = runtime.block_on(LocalSet::new().run_until(work(plan, first, parcels)));
+    let done = runtime.block_on(LocalSet::new().run_until(work(plan, first, parcels, board)));
     if let Err(error) = done {
         telemetry::mirror_failed(&error.to_string());
     }
@@ -102,6 +109,7 @@ async fn work(
     plan: Plan,
     first: Parcel,
     mut parcels: UnboundedReceiver<Parcel>,
+    board: &Told,
 ) -> Result<(), Error> {
     let (say, stop) = watch::channel(false);
     let now = jiff::Timestamp::now().as_microsecond();
@@ -135,6 +143,7 @@ async fn work(
             tokio::select! {
                 parcel = parcels.recv() => break parcel,
                 _ = turns.tick() => {
+                    board.send_replace(sorter.lanes.statuses());
                     // What was read last stays in force while Redis is away; the watcher says so.
                     if desk.read().await.is_ok() {
                         sorter.give(&desk);

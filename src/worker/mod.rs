@@ -37,6 +37,7 @@ use feed::Feed;
 use lanes::Lanes;
 pub use meter::{Asked, Calls, Meter};
 pub use mirror::Mirror;
+pub use scorer::{BadKey, key as scorer_key};
 pub use status::{Doing, Status};
 
 /// How often the configuration is read.
@@ -51,6 +52,9 @@ fn usual_rate() -> Rate {
         per: Duration::from_secs(1),
     }
 }
+
+/// What was told last of each lane.
+pub type Board = watch::Receiver<Vec<Status>>;
 
 /// What a worker is to do.
 #[derive(Clone, Debug)]

@@ -57,6 +57,28 @@ enum Answer {
     Winner { winner: Winner },
 }
 
+/// The secret that holds the key for models.
+const KEY: &str = "SMARTLINK_SCORER_KEY";
+
+/// That secret cannot be sent.
+#[derive(Debug, thiserror::Error)]
+#[error("{KEY}: want text of one line")]
+pub struct BadKey;
+
+/// The key for models as they want to see it, where there is one among these secrets.
+///
+/// # Errors
+/// Where it cannot stand in a header.
+pub fn key(secrets: fn(&str) -> Option<String>) -> Result<Option<HeaderValue>, BadKey> {
+    let Some(text) = secrets(KEY).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let value = HeaderValue::from_str(&format!("Bearer {text}"));
+    let mut value = value.map_err(|_its_text_is_secret| BadKey)?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
 impl Scorer {
     pub(super) fn new(key: Option<HeaderValue>) -> Self {
         Self {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use smartlink::telemetry::metrics::WORKER;
+
 use crate::support::eventually;
 use crate::support::load::{Caller, named, serving};
 use crate::support::port::Port;
 use crate::support::redis::Redis;
 use crate::support::shadow::{await_applied, await_book, books};
-use crate::support::site::Site;
+use crate::support::site::{self, Site};
 use crate::support::upstream::Upstream;
 
 /// An answer of JSON.
@@ -172,4 +174,43 @@ fn a_policy_may_move_from_the_stream_to_the_mirror_and_back() {
     assert_eq!(books(&redis, "s").get("delivered"), Some(&20));
     std::thread::sleep(Duration::from_millis(10));
     assert_eq!(counter(&redis, "counted"), 10);
+}
+
+#[test]
+fn a_mirror_shows_a_model_its_key_and_is_told_on_the_gateways_page() {
+    let redis = Redis::start();
+    let (base, candidate) = (version(r#"{"data":["x"]}"#), version(r#"{"data":["y"]}"#));
+    configure(&redis, &base.url("/"), &candidate.url("/"));
+    let judge = Upstream::start(|connection| {
+        while connection.read_request().is_some() {
+            let said = r#"{"choices":[{"message":{"content":"{\"winner\": \"tie\"}"}}]}"#;
+            connection.send(json(said));
+        }
+    });
+    let scorer = format!("llm:m@{}", judge.url("/v1"));
+    redis.call(&["HSET", "smartlink:shadow:s", "scorer", &scorer]);
+    let mut options = site::options(&redis);
+    options.secrets = |name| (name == "SMARTLINK_SCORER_KEY").then(|| "sk-1".to_owned());
+    let site = Site::start_with(options);
+    await_applied(&redis, &site);
+    assert!(
+        !site
+            .ask_admin("/metrics")
+            .contains("smartlink_shadow_worker")
+    );
+    ask_often(&site, 5);
+    eventually("all are scored", || {
+        (counter(&redis, "score.+0.0") == 5).then_some(())
+    });
+    let judged = judge.seen();
+    assert_eq!(judged[0].head.value("authorization"), Some("Bearer sk-1"));
+    let page = eventually("the mirror is told", || {
+        let page = site.ask_admin("/metrics");
+        let told = r#"smartlink_shadow_worker_scores_total{service="s",candidate="candidate",result="scored"} 5"#;
+        page.contains(told).then_some(page)
+    });
+    for metric in WORKER {
+        let described = format!("# TYPE {} ", metric.name);
+        assert!(page.contains(&described), "{described}");
+    }
 }

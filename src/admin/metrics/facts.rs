@@ -18,6 +18,7 @@ use crate::model::table::{Endpoint, Service, Table, Version};
 use crate::stats::histogram::{COARSE, cumulative};
 use crate::stats::{Meters, Series, Sum};
 use crate::telemetry::metrics::{Labels, label};
+use crate::worker::Status as Lane;
 
 /// What one scrape has to tell.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub(super) struct Facts {
     pub(super) services: Vec<ServiceRow>,
     pub(super) series: Vec<SeriesRow>,
     pub(super) endpoints: Vec<EndpointRow>,
+    pub(super) lanes: Vec<Lane>,
 }
 
 /// What is told of a service.
@@ -82,6 +84,8 @@ pub(super) struct Sources {
     pub(super) board: Board,
     pub(super) meters: Arc<Meters>,
     pub(super) started: f64,
+    /// Of the mirror.
+    pub(super) lanes: Vec<Lane>,
 }
 
 impl Facts {
@@ -93,6 +97,7 @@ impl Facts {
             board,
             meters,
             started,
+            lanes,
         } = sources;
         let mut facts = Self {
             status,
@@ -103,6 +108,7 @@ impl Facts {
             services: Vec::with_capacity(table.services.len()),
             series: Vec::new(),
             endpoints: Vec::new(),
+            lanes,
             table: Arc::clone(&table),
         };
         let mut counted: HashMap<Series, Sum> = HashMap::with_capacity(books.counted.len());

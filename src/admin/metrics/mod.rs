@@ -32,6 +32,7 @@ use crate::control::status::Status;
 use crate::model::table::Table;
 use crate::stats::Meters;
 use crate::telemetry::metrics::told_to;
+use crate::worker::Board as Lanes;
 
 /// What the format is called.
 pub(super) const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -48,6 +49,7 @@ pub(super) struct Metrics {
     board: Board,
     meters: Arc<Meters>,
     reader: Reader,
+    lanes: Lanes,
     turn: Arc<Semaphore>,
     started: f64,
 }
@@ -60,6 +62,7 @@ impl Metrics {
         board: Board,
         meters: Arc<Meters>,
         reader: Reader,
+        lanes: Lanes,
     ) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
@@ -68,6 +71,7 @@ impl Metrics {
             board,
             meters,
             reader,
+            lanes,
             turn: Arc::new(Semaphore::new(1)),
             started: started.map_or(0.0, |it| it.as_secs_f64()),
         }
@@ -83,6 +87,7 @@ impl Metrics {
             board: self.board.clone(),
             meters: Arc::clone(&self.meters),
             started: self.started,
+            lanes: self.lanes.borrow().clone(),
         };
         let (pieces, rest) = mpsc::channel(1);
         tokio::spawn(async move {
@@ -145,7 +150,7 @@ impl Writer {
     /// Tells one row of one family; false where everything is told.
     fn step(&mut self) -> bool {
         let Some(family) = ALL.get(self.family) else {
-            return false;
+            return self.tell_lanes();
         };
         let (metric, row) = (family.metric, self.row);
         if row == 0 {
@@ -169,6 +174,16 @@ impl Writer {
             self.family += 1;
             self.row = 0;
         }
+        true
+    }
+
+    /// Tells how the mirror's lanes are, where there are any: few, in one step.
+    fn tell_lanes(&mut self) -> bool {
+        let lanes = std::mem::take(&mut self.facts.lanes);
+        if lanes.is_empty() {
+            return false;
+        }
+        worker::tell(&lanes);
         true
     }
 }

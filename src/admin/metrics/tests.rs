@@ -31,10 +31,11 @@ fn books() -> Books {
 
 fn metrics() -> (Metrics, Readers) {
     let (reader, readers) = recorder::reader();
+    let (_, lanes) = tokio::sync::watch::channel(Vec::new());
     let table = Arc::new(ArcSwap::new(table()));
     let board = Board::new(Instant::now());
     (
-        Metrics::new(table, Arc::default(), board, Arc::default(), reader),
+        Metrics::new(table, Arc::default(), board, Arc::default(), reader, lanes),
         readers,
     )
 }
@@ -99,6 +100,7 @@ fn a_page_that_takes_too_long_is_cut() {
             board: metrics.board.clone(),
             meters: Arc::default(),
             started: 0.0,
+            lanes: Vec::new(),
         };
         let writer = Writer::new(Facts::gather(sources, books()));
         let (pieces, rest) = mpsc::channel(1);

@@ -1,4 +1,5 @@
-//! What is told of a shadow worker: of each candidate of each service, and of the process.
+//! What is told of a shadow worker, in a process of its own or as the mirror of a gateway: of each
+//! candidate of each service, and of the process.
 
 use super::families::{latencies, number, process};
 use super::page::Page;
@@ -11,17 +12,22 @@ use crate::worker::{Doing, Status};
 /// The page of a worker that started then, in Unix seconds.
 pub(in crate::admin) fn page(lanes: &[Status], started: f64) -> String {
     let page = Page::default();
-    let tell = || {
-        for (metric, tell) in LANES {
-            metric.describe();
-            for lane in lanes {
-                tell(metric, &labels(lane), lane);
-            }
-        }
+    let both = || {
+        tell(lanes);
         process(started, &Process::look());
     };
-    told_to(&page, tell);
+    told_to(&page, both);
     page.take()
+}
+
+/// Tells how all lanes are.
+pub(super) fn tell(lanes: &[Status]) {
+    for (metric, tell) in LANES {
+        metric.describe();
+        for lane in lanes {
+            tell(metric, &labels(lane), lane);
+        }
+    }
 }
 
 type Tell = fn(&Metric, &Labels, &Status);

@@ -152,6 +152,12 @@ fn place(redis: SocketAddr) -> store::Options {
 
 /// Compares what no user sees yet with `base` on everything that is asked.
 async fn compare(redis: SocketAddr) {
+    if let Err(error) = try_compare(redis).await {
+        eprintln!("smartlink: {}", super::chain(&error));
+    }
+}
+
+async fn try_compare(redis: SocketAddr) -> Result<(), super::Error> {
     let options = place(redis);
     let plan = worker::Plan {
         config: options.clone(),
@@ -165,13 +171,13 @@ async fn compare(redis: SocketAddr) {
         max_concurrent: 4,
         claim_after: None,
         once: false,
-        scorer_key: None,
+        scorer_key: worker::scorer_key(settings::secret)?,
     };
     // It lasts as long as the play.
     let (_say, stop) = watch::channel(false);
-    if let Err(error) = worker::run(plan, stop, |_| {}).await {
-        eprintln!("smartlink: {}", super::chain(&error));
-    }
+    let done = worker::run(plan, stop, |_| {}).await;
+    done.map_err(app::Error::from)?;
+    Ok(())
 }
 
 /// Waits until the gateway has read its table and a service answers.

@@ -6,7 +6,6 @@ pub(super) mod report;
 
 use std::process::ExitCode;
 
-use http::HeaderValue;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
@@ -70,7 +69,7 @@ fn work(shadow: &settings::Worker) -> Result<ExitCode, Error> {
         max_concurrent: usize::from(shadow.max_concurrent),
         claim_after: shadow.claim_after,
         once: shadow.once,
-        scorer_key: scorer_key(shadow)?,
+        scorer_key: worker::scorer_key(settings::secret)?,
     };
     let admin = shadow.admin.as_option().map(|address| admin::Options {
         address: *address,
@@ -103,17 +102,6 @@ fn work(shadow: &settings::Worker) -> Result<ExitCode, Error> {
         super::print(&progress::summary(&statuses))
     }))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The key for models, as they want to see it.
-fn scorer_key(shadow: &settings::Worker) -> Result<Option<HeaderValue>, Error> {
-    let Some(key) = &shadow.scorer_key else {
-        return Ok(None);
-    };
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.reveal()))
-        .map_err(|_its_text_is_secret| Error::ScorerKey)?;
-    value.set_sensitive(true);
-    Ok(Some(value))
 }
 
 /// The candidates that are asked for, or those of the policy.
