@@ -17,8 +17,8 @@ use crate::support::port::Port;
 use crate::support::receiver::Receiver;
 use crate::support::redis::Redis;
 use crate::support::replay::{
-    SERVICE, add, add_all, answering, asked, compare_all, many, record, report, response, run,
-    start,
+    SERVICE, add, add_all, answering, asked, await_count, compare_all, many, record, report,
+    response, run, start,
 };
 use crate::support::site::Site;
 use crate::support::upstream::Upstream;
@@ -218,9 +218,8 @@ fn records_are_counted_once_however_often_workers_are_killed() {
         worker.wait().unwrap();
         *worker = start(&redis, &args);
     }
-    eventually("all are counted", || {
-        (counter(&redis, "counted") + counter(&redis, "dead") == total + poison).then_some(())
-    });
+    let done = || counter(&redis, "counted") + counter(&redis, "dead");
+    assert_eq!(await_count(done, total + poison), total + poison);
     let pending = redis
         .run("XPENDING smartlink:shadow-stream:ner candidate:candidate")
         .texts();

@@ -13,7 +13,7 @@ use crate::support::port::Port;
 use crate::support::process::Process;
 use crate::support::redis::Redis;
 use crate::support::replay::{
-    SERVICE, answering, asked, many, record, report, response, run, start,
+    SERVICE, answering, asked, await_count, many, record, report, response, run, start,
 };
 use crate::support::upstream::Upstream;
 
@@ -70,24 +70,6 @@ fn counter(redis: &Redis, name: &str) -> u64 {
 fn kill(mut worker: Child) {
     worker.kill().expect("it runs");
     worker.wait().expect("it ends");
-}
-
-/// Waits until so many are counted, and says how many are: the cluster of the tests takes seconds for
-/// each change in a group.
-#[track_caller]
-fn await_count(count: impl Fn() -> u64, wanted: u64) -> u64 {
-    let end = std::time::Instant::now() + Duration::from_mins(2);
-    loop {
-        let now = count();
-        if now >= wanted {
-            return now;
-        }
-        assert!(
-            std::time::Instant::now() < end,
-            "{now} of {wanted} are counted"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Compares all there is.

@@ -1,6 +1,7 @@
 //! Records as a gateway writes them, and shadow workers as processes.
 
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use smartlink::shadow::{Answer, Body, ChosenBy, Headers, Outcome, Record, Request, Schema};
@@ -16,6 +17,25 @@ pub fn many(usual: u64) -> u64 {
     match std::env::var("SMARTLINK_TEST_SHADOW_RECORDS") {
         Ok(text) => text.parse().expect("a number of records"),
         Err(_) => usual,
+    }
+}
+
+/// Waits until so many are counted, as long as there is progress; how many are. The cluster of the
+/// tests takes seconds for each change in a group.
+#[track_caller]
+pub fn await_count(count: impl Fn() -> u64, wanted: u64) -> u64 {
+    let patience = Duration::from_mins(1);
+    let (mut most, mut end) = (0, Instant::now() + patience);
+    loop {
+        let now = count();
+        if now >= wanted {
+            return now;
+        }
+        if now > most {
+            (most, end) = (now, Instant::now() + patience);
+        }
+        assert!(Instant::now() < end, "{now} of {wanted} are counted");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
