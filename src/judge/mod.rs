@@ -4,6 +4,7 @@
 //! a pure function of counters, so that anybody, after any crash, computes the same one.
 
 pub mod assignment;
+pub mod bake;
 pub mod betting;
 pub mod compare;
 pub mod ebh;

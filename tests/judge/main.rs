@@ -14,6 +14,7 @@
     reason = "a panic fails the test, which is what is wanted"
 )]
 
+mod bake;
 mod chance;
 mod confounding;
 mod grid;

@@ -7,18 +7,13 @@
 use super::memory::Memory;
 use super::shares::percent;
 use crate::judge::assignment;
+use crate::judge::bake::{self, Counts};
 use crate::judge::betting::{Bet, PAIR};
 use crate::judge::tally::Marks;
 use crate::judge::trial::{Bound, Trial, Unit, ln_needed, part};
 use crate::model::decode::Fields;
 use crate::model::rollout::Rollout;
 
-/// The chance of a false rollback after the candidate has everything.
-const BAKE_ALPHA: f64 = 0.001;
-/// By how much its rate of bad requests may be above that of `base` then.
-const BAKE_MARGIN: f64 = 0.02;
-/// The fewest requests of `base` that say how it was.
-const BAKE_BASE_MIN: u64 = 100;
 /// No answer is ever looked for behind this many requests.
 const NEEDED_MAX: u64 = 1 << 40;
 
@@ -247,7 +242,7 @@ impl Evidence {
             errors: Line::new(trial.harm(unit, tolerance), alpha * part::LIVE_ERRORS),
             slow,
             safety: Line::new(trial.safety(unit, margin), unproven),
-            bake: bake(memory, trial),
+            bake: baked(memory, trial),
             misdivided: Line::new(trial.misdivided(unit), 1.0 / assignment::DOUBT),
             pairs: shadow.pairs(),
             triples: shadow.triples,
@@ -322,14 +317,15 @@ impl Evidence {
 }
 
 /// Evidence that the candidate, which has everything, fails more often than `base` did.
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-fn bake(memory: &Memory, trial: &Trial) -> Option<Line> {
-    let (bad, all) = memory.bake_base.filter(|(_, all)| *all >= BAKE_BASE_MIN)?;
-    let bound = (bad as f64 / all as f64 + BAKE_MARGIN).min(1.0);
+fn baked(memory: &Memory, trial: &Trial) -> Option<Line> {
+    let (bad, all) = memory.bake_base?;
     let alone = trial.shares.get(&1000).map(|arms| arms.candidate)?;
-    let counts = [alone.bad, alone.requests.saturating_sub(alone.bad)];
-    let ln_e = Bet::harm(&[1.0, 0.0], bound).ln_e(&counts);
-    Some(Line::new(ln_e, BAKE_ALPHA))
+    let candidate = Counts {
+        bad: alone.bad,
+        all: alone.requests,
+    };
+    let ln_e = bake::harm(Counts { bad, all }, candidate);
+    Some(Line::new(ln_e, bake::ALPHA))
 }
 
 /// How many requests of the candidate prove safety where nothing fails; the same at any share.
