@@ -1,8 +1,9 @@
 -- Writes what a pilot decided about a rollout, all at once or not at all: weights, what is
 -- remembered, the audit entry, the event. Nothing is written where the caller does not hold the
 -- lease, where another decision or another order of a person came in between, or where somebody
--- else wrote the weights. Sent twice, the second is refused as decided on an old turn. Where audit
--- or events are of another type, that key is replaced: nobody else writes there.
+-- else wrote the weights. Sent twice, the second is refused as decided on an old turn. Where the
+-- pilot's key, audit or events are of another type, that key is replaced: nobody else writes there.
+-- Weights of another type are replaced by force only; a rollout of another type orders nothing.
 --
 -- KEYS[1] the lease
 -- KEYS[2] the pilot's hash
@@ -43,18 +44,33 @@ local function take_texts()
   return texts
 end
 
+local function is(key, wanted)
+  return redis.call('TYPE', key).ok == wanted
+end
+local function field(key, name)
+  return is(key, 'hash') and redis.call('HGET', key, name) or ''
+end
+local function replace_unless(key, wanted)
+  if not is(key, wanted) then
+    redis.call('DEL', key)
+  end
+end
+
 if redis.call('GET', lease) ~= token then
   return 'lease'
 end
-if (redis.call('HGET', pilot, 'turn') or '') ~= turn then
+if field(pilot, 'turn') ~= turn then
   return 'turn'
 end
-if (redis.call('HGET', rollout, 'state') or '') ~= order then
+if field(rollout, 'state') ~= order then
   return 'order'
 end
 
-local standing = redis.call('HGETALL', weights)
+local standing = is(weights, 'hash') and redis.call('HGETALL', weights) or {}
 if manner == 'own' then
+  if not is(weights, 'hash') and not is(weights, 'none') then
+    return 'weights'
+  end
   local wanted, count = {}, 0
   for version, weight in string.gmatch(expected, '([^,=]+)=([^,=]+)') do
     wanted[version] = tonumber(weight)
@@ -77,11 +93,11 @@ end
 
 -- First, for a command that fails later would leave the ones before it written.
 local all = promoted ~= '' and redis.call('HGETALL', endpoints) or {}
-for _, stream in ipairs({ audit, events }) do
-  local kind = redis.call('TYPE', stream).ok
-  if kind ~= 'none' and kind ~= 'stream' then
-    redis.call('DEL', stream)
-  end
+replace_unless(pilot, 'hash')
+replace_unless(audit, 'stream')
+replace_unless(events, 'stream')
+if manner == 'force' then
+  replace_unless(weights, 'hash')
 end
 
 local written = tonumber(take())

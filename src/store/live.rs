@@ -216,6 +216,16 @@ pub(super) async fn read_hashes(
     client: &Client,
     keys: &[String],
 ) -> Result<Vec<HashMap<String, String>>, Error> {
+    let found = read_if_hashes(client, keys).await?.into_iter();
+    // Something else stands there, which is as good as nothing.
+    Ok(found.map(Option::unwrap_or_default).collect())
+}
+
+/// The same; `None` where something stands that is no hash.
+pub(super) async fn read_if_hashes(
+    client: &Client,
+    keys: &[String],
+) -> Result<Vec<Option<HashMap<String, String>>>, Error> {
     const STEP: &str = "read what is live";
     let mut hashes = Vec::with_capacity(keys.len());
     for part in keys.chunks(COMMANDS_AT_ONCE) {
@@ -226,9 +236,9 @@ pub(super) async fn read_hashes(
         }
         for answer in pipeline.try_all::<HashMap<String, String>>().await {
             hashes.push(match answer.map_err(Error::step(STEP)) {
-                Ok(hash) => hash,
-                // Something else stands there, which is as good as nothing.
-                Err(error) if error.is_refused() => HashMap::new(),
+                Ok(hash) => Some(hash),
+                Err(error) if error.is_of_another_type() => None,
+                Err(error) if error.is_refused() => Some(HashMap::new()),
                 Err(error) => return Err(error),
             });
         }

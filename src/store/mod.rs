@@ -114,6 +114,12 @@ impl Error {
         matches!(self, Self::Step { refused: true, .. })
     }
 
+    /// Whether something of another type stands there than the command is for.
+    #[must_use]
+    pub fn is_of_another_type(&self) -> bool {
+        matches!(self, Self::Step { refused: true, source: Reason(words), .. } if words.contains("WRONGTYPE"))
+    }
+
     /// Whether Redis runs commands and no scripts: an access list or a provider forbids them.
     #[must_use]
     pub fn is_script_refused(&self) -> bool {

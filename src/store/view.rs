@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::health::index as health_index;
 use super::hearing::keep_connected;
-use super::live::read_hashes;
+use super::live::{read_hashes, read_if_hashes};
 use super::scan::decode as decode_scan;
 use super::{COMMAND_TIMEOUT, Error, Options, Reason, Scan, new_client};
 use crate::model::decode::Fields;
@@ -104,6 +104,12 @@ impl View {
     pub async fn hashes(&self, keys: &[String]) -> Result<Vec<Fields>, Error> {
         let hashes = read_hashes(self.here()?, keys).await?;
         Ok(hashes.into_iter().map(Fields::from_iter).collect())
+    }
+
+    /// The same; `None` where something stands that is no hash.
+    pub async fn if_hashes(&self, keys: &[String]) -> Result<Vec<Option<Fields>>, Error> {
+        let found = read_if_hashes(self.here()?, keys).await?.into_iter();
+        Ok(found.map(|hash| hash.map(Fields::from_iter)).collect())
     }
 
     /// Why Redis does not let us read this hash; `None` where it does.

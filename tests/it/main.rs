@@ -39,6 +39,7 @@ mod million_tokens;
 mod pilot_blind;
 mod pilot_many;
 mod pilot_traffic;
+mod pilot_types;
 mod pilot_walk;
 mod proxy_protocol;
 mod queueing;

@@ -8,11 +8,11 @@ use tokio::time::Instant;
 
 use super::Options;
 use super::bounds::{Base, COARSE_MIN, FINE_MIN};
-use super::said::{decoded, is_in_force, lineup, weights_of};
+use super::said::{decoded, is_in_force, lineup, no_hash, weights_of};
 use crate::judge::trial::{Trial, Unit};
 use crate::model::decode::Fields;
 use crate::model::endpoint::Endpoints;
-use crate::model::keys::Object;
+use crate::model::keys::{Keys, Object};
 use crate::model::name::{Name, ServiceName, VersionName};
 use crate::model::object::Value;
 use crate::model::rollout::{self, Rollout};
@@ -20,7 +20,9 @@ use crate::model::settings::{Effective, Settings};
 use crate::model::shadow::Shadow;
 use crate::model::weights::Weights;
 use crate::policy::rollout::evidence::ShadowCounts;
-use crate::policy::rollout::{Copies, Counters, Decision, Evidence, Memory, Scene, Slow, State};
+use crate::policy::rollout::{
+    Copies, Counters, Decision, Evidence, Memory, Scene, Slow, State, Unread,
+};
 use crate::store::{Error, View};
 
 /// A worker that is silent for this long is taken to be gone: it asks for records several times a
@@ -43,7 +45,8 @@ const UNREAD: &str = "the results of copies cannot be read";
 /// What was last read and right of one service.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
-    read: Vec<Fields>,
+    /// All that was read; `None` where something stood that is no hash.
+    read: Vec<Option<Fields>>,
     policy: Option<Rollout>,
     /// The text of `state` beside that policy: a text that is no order is not heard.
     order: String,
@@ -86,7 +89,7 @@ pub(super) struct Facts {
     /// The field `state` as it stands, also where it is no order.
     pub(super) order_text: String,
     weights: Weights,
-    weights_mistake: Option<String>,
+    unread: Option<Unread>,
     build: BTreeSet<String>,
     is_up: bool,
     has_base: bool,
@@ -133,7 +136,7 @@ impl Facts {
             policy: &self.policy,
             order: &self.order,
             weights: &self.weights,
-            weights_mistake: self.weights_mistake.as_deref(),
+            unread: self.unread.as_ref(),
             build: &self.build,
             is_up: self.is_up,
             has_base: self.has_base,
@@ -243,31 +246,32 @@ impl Desk {
         ];
         let mut names: Vec<String> = objects.iter().map(|object| keys.object(object)).collect();
         names.extend([keys.pilot(service), keys.health(service)]);
-        let read = self.config.hashes(&names).await?;
-        let fields = |at: usize| read.get(at).cloned().unwrap_or_default();
-        let (rollout, weights, pilot, health) = (fields(0), fields(5), fields(6), fields(7));
-        if rollout.is_empty() {
+        let read = self.config.if_hashes(&names).await?;
+        let hash = |at: usize| read.get(at).cloned().flatten();
+        let (rollout, weights, pilot) = (hash(0), hash(5), hash(6).unwrap_or_default());
+        if rollout.as_ref().is_some_and(Fields::is_empty) {
             *standing = Standing::default();
             return Ok(None);
         }
-        for (at, object) in objects.iter().take(5).enumerate() {
-            let now = fields(at);
-            if standing.read.get(at) != Some(&now) {
-                let value = decoded(keys, object, &now);
-                if matches!(value, Some(Value::Rollout(_))) {
-                    standing.order = now.get("state").cloned().unwrap_or_default();
-                }
-                standing.learn(value, now.is_empty());
+        for (at, object) in objects.iter().enumerate() {
+            if standing.read.get(at) != read.get(at) {
+                standing.read_anew(keys, object, hash(at));
             }
         }
+        let rollout = rollout.unwrap_or_default();
         standing.heed_stop(&rollout);
-        let (weights, weights_mistake) = weights_of(keys, service, &weights);
+        let memory = Memory::from_fields(&pilot);
+        let own = || memory.as_ref().and_then(|memory| memory.own.clone());
+        let (weights, unread) = match &weights {
+            Some(fields) => weights_of(keys, service, fields),
+            None => (own().unwrap_or_default(), Some(Unread::NoHash)),
+        };
+        let health = hash(7).unwrap_or_default();
         let Some(policy) = standing.policy.clone() else {
             standing.read = read;
             return Ok(None);
         };
         standing.read = read;
-        let memory = Memory::from_fields(&pilot);
         let turn = pilot.get("turn").and_then(|turn| turn.parse().ok());
         let now_ms = self.config.now_ms().await?;
         let seen = &mut standing.seen;
@@ -279,7 +283,7 @@ impl Desk {
             order: standing.order.clone(),
             order_text: rollout.get("state").cloned().unwrap_or_default(),
             weights,
-            weights_mistake,
+            unread,
             build,
             is_up,
             has_base,
@@ -411,6 +415,22 @@ impl Desk {
 }
 
 impl Standing {
+    /// Learns what an object says now; what is no hash says nothing, so that what was right before
+    /// stays in force.
+    fn read_anew(&mut self, keys: &Keys, object: &Object, hash: Option<Fields>) {
+        match (object, hash) {
+            (_, None) => no_hash(keys, object),
+            (Object::Weights(_), Some(_)) => {}
+            (_, Some(now)) => {
+                let value = decoded(keys, object, &now);
+                if matches!(value, Some(Value::Rollout(_))) {
+                    self.order = now.get("state").cloned().unwrap_or_default();
+                }
+                self.learn(value, now.is_empty());
+            }
+        }
+    }
+
     /// What was read and is right stays in force.
     fn learn(&mut self, value: Option<Value>, is_absent: bool) {
         match value {

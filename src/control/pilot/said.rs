@@ -2,13 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::decode::Fields;
+use crate::model::decode::{ConfigError, Fields};
 use crate::model::endpoint::{Duty, Endpoints};
 use crate::model::keys::{Keys, Object};
 use crate::model::name::{Name, ServiceName};
 use crate::model::object::{Value, decode_object};
 use crate::model::weights::Weights;
+use crate::policy::rollout::Unread;
 use crate::telemetry;
+
+/// Logs that something stands there which is no hash.
+pub(super) fn no_hash(keys: &Keys, object: &Object) {
+    telemetry::config_error(&ConfigError {
+        key: keys.shown(object),
+        field: None,
+        message: Unread::NoHash.to_string(),
+    });
+}
 
 /// What an object says, where nothing is wrong with it; what is, is logged.
 pub(super) fn decoded(keys: &Keys, object: &Object, fields: &Fields) -> Option<Value> {
@@ -22,14 +32,15 @@ pub(super) fn weights_of(
     keys: &Keys,
     service: &ServiceName,
     fields: &Fields,
-) -> (Weights, Option<String>) {
+) -> (Weights, Option<Unread>) {
     let object = Object::Weights(service.clone());
     let (value, mistakes) = decode_object(keys, &object, fields);
     match value {
         Some(Value::Weights(weights)) if mistakes.is_empty() => (weights, None),
         _ => {
             let first = mistakes.first().map(ToString::to_string);
-            (Weights::new(), Some(first.unwrap_or_default()))
+            let mistake = Unread::Mistake(first.unwrap_or_default());
+            (Weights::new(), Some(mistake))
         }
     }
 }

@@ -19,6 +19,7 @@ mod walk;
 mod watch;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use crate::judge::trial::Unit;
 use crate::model::rollout::{Mode, Rollout};
@@ -44,8 +45,8 @@ pub struct Scene<'s> {
     pub order: &'s str,
     /// The weights as they stand; none where there is no hash.
     pub weights: &'s Weights,
-    /// What is wrong with the weights hash, where anything is.
-    pub weights_mistake: Option<&'s str>,
+    /// Why the weights cannot be read, where that is so.
+    pub unread: Option<&'s Unread>,
     /// URLs of the candidate's endpoints.
     pub build: &'s BTreeSet<String>,
     /// Whether one of them may be up.
@@ -62,6 +63,25 @@ pub struct Scene<'s> {
     pub in_force: bool,
     /// What could be frozen as the bounds of slowness now.
     pub slow: Option<Slow>,
+}
+
+/// Why weights cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Their hash is wrong: somebody meant something by it.
+    Mistake(String),
+    /// Something else than a hash stands there: these are nobody's weights, so that proven harm
+    /// writes over it. Those that are remembered stand for them.
+    NoHash,
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mistake(mistake) => f.write_str(mistake),
+            Self::NoHash => f.write_str("what stands there is no hash"),
+        }
+    }
 }
 
 /// Whether copies are compared.

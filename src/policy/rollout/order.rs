@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::memory::{Memory, State};
 use super::shares;
 use super::walk::nearest;
-use super::{Decision, Evidence, MISDIVIDED, Scene};
+use super::{Decision, Evidence, MISDIVIDED, Scene, Unread};
 use crate::model::rollout::{Mode, Order, Rollout};
 
 /// A new trial, with the weights as they stand.
@@ -111,7 +111,7 @@ fn abort(scene: &Scene<'_>, mut memory: Memory) -> Decision {
     }
     let mut decision = to_base(scene, memory);
     // What cannot be read is not what anybody wanted kept.
-    decision.force = scene.weights_mistake.is_some();
+    decision.force = scene.unread.is_some();
     decision
 }
 
@@ -120,11 +120,24 @@ pub(super) fn to_base(scene: &Scene<'_>, mut memory: Memory) -> Decision {
     memory.share = 0;
     memory.step = 0;
     let weight = scene.weights.get(&scene.policy.candidate).copied();
-    if weight.unwrap_or_default() == 0 && scene.weights_mistake.is_none() {
+    if weight.unwrap_or_default() == 0 && scene.unread.is_none() {
         return Decision::told(memory);
     }
     let weights = shares::with_share(scene.weights, &scene.policy.candidate, 0);
     Decision::told(memory).with_weights(weights)
+}
+
+/// The same, because harm is proven; also over what is no hash.
+pub(super) fn roll_back(scene: &Scene<'_>, memory: &Memory, harm: &str) -> Decision {
+    let mut next = change(scene, memory.clone(), harm);
+    let is_nobodys = scene.unread == Some(&Unread::NoHash);
+    if is_nobodys {
+        next.reason += "; what stood in place of the weights was no hash, and is replaced";
+    }
+    next.state = State::RolledBack;
+    let mut decision = to_base(scene, next);
+    decision.force = is_nobodys;
+    decision
 }
 
 /// The same, and since when and why it is so.
@@ -189,7 +202,7 @@ fn is_another(before: &BTreeSet<String>, now: &BTreeSet<String>) -> bool {
 fn replaced(scene: &Scene<'_>, memory: &Memory) -> Decision {
     let why = "the candidate was replaced by another build";
     let is_ours = |own| shares::same(own, scene.weights);
-    let is_own = memory.own.as_ref().is_some_and(is_ours) && scene.weights_mistake.is_none();
+    let is_own = memory.own.as_ref().is_some_and(is_ours) && scene.unread.is_none();
     if memory.state == State::Paused {
         return Decision::quiet(Memory {
             build: scene.build.clone(),

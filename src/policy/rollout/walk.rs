@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 
 use super::evidence::{ms_for, step_name};
 use super::memory::{Memory, State};
-use super::order::{change, pause, to_base};
-use super::{Copies, Decision, Evidence, IN_FORCE_MAX_MS, MISDIVIDED, Scene, shares};
+use super::order::{change, pause, roll_back, to_base};
+use super::{Copies, Decision, Evidence, IN_FORCE_MAX_MS, MISDIVIDED, Scene, Unread, shares};
 use crate::judge::trial::{Trial, Unit};
-use crate::model::rollout::{OnFinish, OnTimeout, Rollout};
+use crate::model::rollout::{OnFinish, OnTimeout, Order, Rollout};
 
 /// The largest share at which the candidate is compared: beyond it too few ask `base`.
 const COMPARED_MAX: u16 = 500;
@@ -53,6 +53,12 @@ pub(super) fn drive(scene: &Scene<'_>, memory: &Memory, evidence: &Evidence) -> 
     if memory.state.is_over() {
         return None;
     }
+    // Weights that are nobody's hold no rollback, only a person who says so does.
+    let is_nobodys = scene.unread == Some(&Unread::NoHash);
+    let is_free = is_nobodys && scene.policy.state == Order::Running;
+    if let Some(harm) = evidence.harm().filter(|_| is_free) {
+        return Some(roll_back(scene, memory, &harm));
+    }
     if memory.state == State::Paused {
         return warn(scene, memory, evidence);
     }
@@ -60,9 +66,7 @@ pub(super) fn drive(scene: &Scene<'_>, memory: &Memory, evidence: &Evidence) -> 
         return Some(pause(scene, memory.clone(), &why));
     }
     if let Some(harm) = evidence.harm() {
-        let mut next = change(scene, memory.clone(), &harm);
-        next.state = State::RolledBack;
-        return Some(to_base(scene, next));
+        return Some(roll_back(scene, memory, &harm));
     }
     if evidence.misdivided.is_proven() {
         return Some(pause(scene, memory.clone(), MISDIVIDED));
@@ -88,8 +92,8 @@ pub(super) fn drive(scene: &Scene<'_>, memory: &Memory, evidence: &Evidence) -> 
 
 /// Why the weights are not ours to move; `None` where they are.
 fn stranger(scene: &Scene<'_>, memory: &Memory) -> Option<String> {
-    if let Some(mistake) = scene.weights_mistake {
-        return Some(format!("the weights cannot be read: {mistake}"));
+    if let Some(why) = scene.unread {
+        return Some(format!("the weights cannot be read: {why}"));
     }
     if memory
         .own

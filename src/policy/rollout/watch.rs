@@ -2,15 +2,15 @@
 //! back that is proven bad (`guard`), or only says what it sees (`advise`).
 
 use super::memory::{Memory, State};
-use super::order::{change, to_base};
-use super::{Copies, Decision, Evidence, MISDIVIDED, Scene, shares};
+use super::order::{change, roll_back, to_base};
+use super::{Copies, Decision, Evidence, MISDIVIDED, Scene, Unread, shares};
 
 /// How often it is told that a candidate was taken back once more.
 const TELL_AGAIN_MS: u64 = 10_000;
 
 /// What a guard does next.
 pub(super) fn guard(scene: &Scene<'_>, memory: &Memory, evidence: &Evidence) -> Option<Decision> {
-    if scene.weights_mistake.is_some() {
+    if matches!(scene.unread, Some(Unread::Mistake(_))) {
         // The gateways go on with what was right; so does whoever owns the weights.
         return None;
     }
@@ -19,9 +19,7 @@ pub(super) fn guard(scene: &Scene<'_>, memory: &Memory, evidence: &Evidence) -> 
         State::RolledBack | State::Aborted => keep(scene, memory),
         _ => {
             if let Some(harm) = evidence.harm() {
-                let mut next = change(scene, memory.clone(), &harm);
-                next.state = State::RolledBack;
-                let mut decision = to_base(scene, next);
+                let mut decision = roll_back(scene, memory, &harm);
                 decision.force = true;
                 return Some(decision);
             }
@@ -39,7 +37,7 @@ pub(super) fn guard(scene: &Scene<'_>, memory: &Memory, evidence: &Evidence) -> 
 /// Takes the candidate back again, where a program gave it something.
 fn keep(scene: &Scene<'_>, memory: &Memory) -> Option<Decision> {
     let weight = scene.weights.get(&scene.policy.candidate).copied();
-    if weight.unwrap_or_default() == 0 {
+    if weight.unwrap_or_default() == 0 && scene.unread.is_none() {
         return None;
     }
     let mut decision = to_base(scene, memory.clone());
@@ -79,7 +77,7 @@ fn look(scene: &Scene<'_>, memory: &Memory, why: &str) -> Option<Decision> {
 
 /// What an adviser says next.
 pub(super) fn advise(scene: &Scene<'_>, memory: &Memory, evidence: &Evidence) -> Option<Decision> {
-    if memory.state.is_over() || memory.state == State::Paused || scene.weights_mistake.is_some() {
+    if memory.state.is_over() || memory.state == State::Paused || scene.unread.is_some() {
         return None;
     }
     let (mark, why) = if let Some(harm) = evidence.harm() {

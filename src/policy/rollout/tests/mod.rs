@@ -38,7 +38,7 @@ struct World {
     failed: u64,
     unit: Unit,
     /// What is wrong with the weights hash, and whether something was written over it.
-    mistake: Option<&'static str>,
+    unread: Option<Unread>,
     forced: bool,
 }
 
@@ -68,7 +68,7 @@ impl World {
             written: Vec::new(),
             failed: 0,
             unit: Unit::Request,
-            mistake: None,
+            unread: None,
             forced: false,
         }
     }
@@ -150,7 +150,7 @@ impl World {
                 policy: &policy,
                 order: &order,
                 weights: &self.weights,
-                weights_mistake: self.mistake,
+                unread: self.unread.as_ref(),
                 build: &self.build,
                 is_up: self.is_up,
                 has_base: true,
@@ -182,6 +182,9 @@ impl World {
                 self.written.push(shares::text(&weights));
                 self.forced |= decision.force;
                 self.weights = weights;
+                if decision.force {
+                    self.unread = None;
+                }
             }
             assert!(!decision.promote || self.state() == State::Done);
         }
@@ -202,6 +205,17 @@ impl World {
             let state = self.state();
             if state.is_over() || state == State::Paused {
                 return state;
+            }
+        }
+        self.state()
+    }
+
+    /// Runs until it is over, at most so long.
+    fn end_of_pause(&mut self, seconds: u64) -> State {
+        for _ in 0..seconds {
+            self.tick();
+            if self.state().is_over() {
+                break;
             }
         }
         self.state()

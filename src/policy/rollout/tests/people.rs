@@ -134,7 +134,7 @@ fn weights_of_a_person_are_not_taken_over_with_another_build() {
 fn who_ends_it_is_obeyed_also_where_the_weights_cannot_be_read() {
     let mut world = World::new("shadow_first=off");
     world.run(30);
-    world.mistake = Some("no whole number");
+    world.unread = Some(Unread::Mistake("no whole number".to_owned()));
     world.run(2);
     assert_eq!(world.state(), State::Paused);
     world.order("aborted");
@@ -179,6 +179,67 @@ fn an_adviser_only_says() {
     world.order("aborted");
     world.run(2);
     assert_eq!((world.state(), world.share()), (State::Aborted, 500));
+}
+
+/// What stands in place of the weights is no hash from now on.
+fn lose_weights(world: &mut World) {
+    world.unread = Some(Unread::NoHash);
+}
+
+#[test]
+fn what_is_no_hash_holds_a_rollout_and_proven_harm_writes_over_it() {
+    let mut world = World::new("shadow_first=off");
+    world.weigh("base=900,next=100");
+    world.run(70);
+    let share = world.share();
+    lose_weights(&mut world);
+    world.run(2);
+    assert_eq!((world.state(), world.share()), (State::Paused, share));
+    let before = world.written.len();
+    world.fails = 1.0;
+    assert_eq!(world.end_of_pause(60), State::RolledBack);
+    assert_eq!(world.written.len(), before + 1);
+    assert!(
+        world.forced && world.why().contains("no hash"),
+        "{}",
+        world.why()
+    );
+    assert_eq!(world.written.last().unwrap(), "base=1000,next=111");
+}
+
+#[test]
+fn a_person_who_holds_it_is_obeyed_also_where_the_weights_are_no_hash() {
+    let mut world = World::new("shadow_first=off");
+    world.run(70);
+    world.order("paused");
+    lose_weights(&mut world);
+    world.fails = 1.0;
+    let before = world.written.len();
+    world.run(60);
+    assert_eq!(world.state(), State::Paused);
+    assert!(world.why().contains("held although"), "{}", world.why());
+    assert_eq!(world.written.len(), before);
+    world.order("aborted");
+    world.run(1);
+    assert_eq!(world.written.last().unwrap(), "base=1000");
+    assert!(world.forced);
+}
+
+#[test]
+fn a_guard_writes_over_what_is_no_hash_as_often_as_it_is_there() {
+    let mut world = World::new("mode=guard shadow_first=off");
+    world.weigh("base=500,candidate=500");
+    world.run(5);
+    lose_weights(&mut world);
+    world.run(5);
+    assert_eq!((world.state(), world.written.len()), (State::Running, 0));
+    world.fails = 1.0;
+    world.run(5);
+    assert_eq!(world.state(), State::RolledBack);
+    assert_eq!(world.written, ["base=1000"]);
+    lose_weights(&mut world);
+    world.run(2);
+    assert_eq!(world.written, ["base=1000", "base=1000"]);
 }
 
 #[test]
@@ -289,7 +350,7 @@ fn weights_not_served_everywhere_are_waited_for_and_not_for_ever() {
         policy: &policy,
         order: "",
         weights: memory.own.as_ref().unwrap(),
-        weights_mistake: None,
+        unread: None,
         build: &memory.build,
         is_up: true,
         has_base: true,
