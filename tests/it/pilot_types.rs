@@ -10,13 +10,13 @@ use crate::support::redis::Redis;
 /// A rollout that stays at its first step.
 const SLOW: &str = "shadow_first off steps 10,50 step_min_time 1h step_min_requests 0";
 
-/// Something of every other type in place of a key.
-fn others(key: &str) -> [String; 3] {
-    [
-        format!("SET {key} x"),
-        format!("RPUSH {key} x"),
-        format!("SADD {key} x"),
-    ]
+/// Commands that make something of another type each.
+const OTHERS: [&str; 3] = ["SET", "RPUSH", "SADD"];
+
+/// Puts something of another type in place of a key; nobody sees it absent.
+fn put(redis: &Redis, command: &str, key: &str) {
+    redis.run(&format!("{command} beside x"));
+    redis.run(&format!("RENAME beside {key}"));
 }
 
 /// Counts failures of the candidate at 10 % until the pilot says that it took it back.
@@ -73,9 +73,8 @@ fn weights_that_are_no_hash_hold_no_rollback() {
     for rollout in &rollouts {
         rollout.await_state("running");
     }
-    for (service, at) in services.iter().zip(0..) {
-        redis.run(&format!("DEL {}", key(service)));
-        redis.run(&others(&key(service))[at]);
+    for (service, command) in services.iter().zip(OTHERS) {
+        put(&redis, command, &key(service));
     }
     rollouts[0].await_state("paused");
     assert_eq!(
@@ -102,9 +101,8 @@ fn a_rollout_that_is_no_hash_goes_on_as_it_was_and_is_named() {
     let rollout = Rollout::begin(&redis, "ner", SLOW);
     let _gateway = Process::start_with(&redis, "one", |command| command.arg("--pilot"));
     rollout.await_state("running");
-    for other in others("smartlink:rollout:ner") {
-        redis.run("DEL smartlink:rollout:ner");
-        redis.run(&other);
+    for command in OTHERS {
+        put(&redis, command, "smartlink:rollout:ner");
         eventually("it is named", || {
             let errors = redis.hash("smartlink:errors");
             let named = errors.get("smartlink:rollout:ner")?;
@@ -146,9 +144,8 @@ fn what_only_pilots_write_is_written_anew() {
     for key in ["smartlink:pilot:ner", "smartlink:internal:pilot:ner"] {
         // The lease is a text, and a text is somebody else's.
         let skipped = usize::from(key.contains("internal"));
-        for other in others(key).into_iter().skip(skipped) {
-            redis.run(&format!("DEL {key}"));
-            redis.run(&other);
+        for command in OTHERS.into_iter().skip(skipped) {
+            put(&redis, command, key);
             eventually("it is written anew", || {
                 let wanted = if key.contains("internal") {
                     "string"
