@@ -1,30 +1,31 @@
-//! One simulated rollout: a pilot with the default policy, traffic at a steady rate.
+//! One simulated rollout: traffic at a steady rate, of which a pilot decides by the rules of the
+//! product, with the default policy.
 
-use smartlink::judge::betting::{Bet, PAIR, Wealth, live};
-use smartlink::judge::trial::{ln_needed, part};
+use std::collections::BTreeSet;
+
+use smartlink::judge::trial::{Trial, Unit};
+use smartlink::model::decode::Fields;
+use smartlink::model::rollout::{self, Rollout as Policy};
+use smartlink::model::weights::Weights;
+use smartlink::policy::rollout::{Copies, Counters, Evidence, Memory, Scene, Slow, State};
+use smartlink::policy::rollout::{decide, shares};
 
 use crate::chance::Chance;
 
-/// The chance of a false rollback, over the whole rollout.
-const ALPHA: f64 = 0.01;
-/// The chance that something worse by the margin is promoted.
-const UNPROVEN: f64 = 0.05;
-const TOLERANCE: f64 = 0.001;
-const MARGIN: f64 = 0.01;
 const RATIO: f64 = 1.19;
 /// The parts of `base` that are over the three bounds, and their places in a normal distribution.
 const OVER: [(f64, f64); 3] = [(0.5, 0.0), (0.1, 1.281_552), (0.01, 2.326_348)];
 /// Latency is lognormal with this spread.
 const SIGMA: f64 = 0.5;
-const STEPS: [f64; 4] = [0.01, 0.05, 0.25, 0.5];
-const STEP_SECONDS: f64 = 60.0;
-const STEP_REQUESTS: u64 = 100;
 /// How long the candidate keeps its share after the verdict.
 const REACTION_SECONDS: f64 = 2.0;
-/// After so long in one step a rollout pauses.
-const HOLD_SECONDS: f64 = 86_400.0;
 /// The most records a second that are compared in shadow.
 const SHADOW_RATE: f64 = 20.0;
+/// The pilot looks at least each second. To save time it looks here whenever the candidate failed,
+/// and else after so many requests: good ones prove no failures, and slowness a little later.
+const LOOK_REQUESTS: u64 = 20;
+/// The most decisions at one look.
+const AT_ONCE: usize = 8;
 
 /// Two versions under traffic.
 #[derive(Clone, Copy)]
@@ -63,173 +64,200 @@ pub(crate) struct Rollout {
 impl Rollout {
     /// Plays one rollout.
     pub(crate) fn play(case: &Case, seed: u64) -> Self {
-        let mut chance = Chance::new(seed);
-        let mut rollout = Self {
-            end: End::Promoted,
-            seconds: 0.0,
-            candidate: 0,
-            failed: 0,
+        let mut world = World::new(case, seed);
+        let end = loop {
+            world.wait();
+            world.look();
+            if let Some(end) = world.end() {
+                break end;
+            }
         };
-        rollout.end = rollout.shadow(case, &mut chance);
-        if rollout.end == End::Promoted {
-            rollout.end = rollout.steps(case, &mut chance);
+        Self {
+            end,
+            seconds: world.seconds,
+            candidate: world.candidate,
+            failed: world.failed,
         }
-        rollout
-    }
-
-    /// Copies, compared pair by pair until safety or harm is proven.
-    fn shadow(&mut self, case: &Case, chance: &mut Chance) -> End {
-        let (harm, safety) = (Bet::harm(&PAIR, TOLERANCE), Bet::safety(&PAIR, MARGIN));
-        let mut wealth = (harm.start(), safety.start());
-        let mut pairs = 0.0;
-        loop {
-            let bad = (
-                chance.of(1, case.base_fails),
-                chance.of(1, case.shadow_fails),
-            );
-            let counts = match bad {
-                (0, 1) => [1, 0, 0],
-                (1, 0) => [0, 1, 0],
-                _ => [0, 0, 1],
-            };
-            pairs += 1.0;
-            self.seconds = pairs / case.rate.min(SHADOW_RATE);
-            wealth = (
-                harm.after(wealth.0, &counts),
-                safety.after(wealth.1, &counts),
-            );
-            if wealth.0.ln_e() >= ln_needed(ALPHA * part::SHADOW_ERRORS) {
-                return End::StoppedInShadow;
-            }
-            if wealth.1.ln_e() >= ln_needed(UNPROVEN) {
-                return End::Promoted;
-            }
-            if pairs > 400_000.0 {
-                return End::Paused;
-            }
-        }
-    }
-
-    fn steps(&mut self, case: &Case, chance: &mut Chance) -> End {
-        let mut evidence = None;
-        for share in STEPS {
-            // Where a step would take more than an hour it is passed over.
-            let slow = STEP_REQUESTS as f64 / (case.rate * share) > 3600.0;
-            if slow && share < 0.25 {
-                continue;
-            }
-            let end = Step::new(case, share).play(self, &mut evidence, chance);
-            if end != End::Promoted {
-                return end;
-            }
-        }
-        End::Promoted
     }
 }
 
-/// What is known of live traffic: evidence of errors, of slowness, of safety.
-type Evidence = (Wealth, [Wealth; 3], Wealth);
-
-/// Traffic under one share.
-struct Step<'c> {
+/// Everything a pilot sees, and a clock.
+struct World<'c> {
     case: &'c Case,
-    share: f64,
-    harm: Bet,
-    slow: [Bet; 3],
-    safety: Bet,
+    chance: Chance,
+    policy: Policy,
+    build: BTreeSet<String>,
+    slow: Slow,
     /// The part of the candidate's requests over each bound, of those over the bound before.
     over: [f64; 3],
+    memory: Option<Memory>,
+    weights: Weights,
+    counters: Counters,
+    seconds: f64,
+    /// Since when the weights are what they are, and the requests of all and of the candidate that
+    /// came then.
+    since: f64,
+    all: u64,
+    served: u64,
+    /// How many copies were compared.
+    pairs: u64,
+    candidate: u64,
+    failed: u64,
 }
 
-impl<'c> Step<'c> {
-    fn new(case: &'c Case, share: f64) -> Self {
+impl<'c> World<'c> {
+    fn new(case: &'c Case, seed: u64) -> Self {
         let above = |place: f64| 1.0 - normal((RATIO / case.slower).ln() / SIGMA + place);
-        let over = OVER.map(|(_, place)| above(place));
+        let [over_50, over_90, over_99] = OVER.map(|(_, place)| above(place));
         Self {
             case,
-            share,
-            harm: Bet::harm(&live(share, 0.0), TOLERANCE),
-            slow: OVER.map(|(centre, _)| Bet::harm(&live(share, centre), 0.0)),
-            safety: Bet::safety(&live(share, 0.0), MARGIN),
-            over: [over[0], over[1] / over[0], over[2] / over[1]],
+            chance: Chance::new(seed),
+            policy: rollout::decode("", &Fields::new()).0.expect("defaults"),
+            build: ["http://candidate/".to_owned()].into(),
+            slow: Slow {
+                at_us: [1; 3],
+                candidate_at_us: [1; 3],
+                share: OVER.map(|(share, _)| share),
+            },
+            over: [over_50, over_90 / over_50, over_99 / over_90],
+            memory: None,
+            weights: Weights::new(),
+            counters: Counters::default(),
+            seconds: 0.0,
+            since: 0.0,
+            all: 0,
+            served: 0,
+            pairs: 0,
+            candidate: 0,
+            failed: 0,
         }
     }
 
-    fn play(
-        &self,
-        rollout: &mut Rollout,
-        evidence: &mut Option<Evidence>,
-        chance: &mut Chance,
-    ) -> End {
-        let mut known = evidence.take().unwrap_or_else(|| {
-            let slow = self.slow.each_ref().map(Bet::start);
-            (self.harm.start(), slow, self.safety.start())
-        });
+    fn share(&self) -> u16 {
+        shares::share(&self.weights, &self.policy.candidate).expect("base or the candidate")
+    }
+
+    /// Lets time pass until the pilot looks.
+    fn wait(&mut self) {
         let tick = (1.0 / self.case.rate).max(1.0);
-        let (mut seconds, mut served, mut all) = (0.0, 0, 0);
-        let last = self.share >= 0.5;
+        let mut requests = 0;
         loop {
-            seconds += tick;
-            rollout.seconds += tick;
-            // Shares are exact, so counts are those of the time passed.
-            let due = (seconds * self.case.rate).round();
-            let candidate = (due * self.share).round() as u64 - served;
-            let base = due as u64 - all - candidate;
-            (served, all) = (served + candidate, due as u64);
-            known = self.see(candidate, base, rollout, known, chance);
-            if is_harm(&known) {
-                let more = (REACTION_SECONDS * self.case.rate * self.share).round() as u64;
-                rollout.candidate += more;
-                rollout.failed += chance.of(more, self.case.live_fails);
-                return End::RolledBack;
-            }
-            let enough = seconds >= STEP_SECONDS && served >= STEP_REQUESTS;
-            if enough && (!last || known.2.ln_e() >= ln_needed(UNPROVEN)) {
-                *evidence = Some(known);
-                return End::Promoted;
-            }
-            if seconds >= HOLD_SECONDS {
-                return End::Paused;
+            self.seconds += tick;
+            let (more, failed) = self.traffic();
+            requests += more;
+            if failed || requests >= LOOK_REQUESTS {
+                return;
             }
         }
     }
 
-    /// What is known after some more requests.
-    fn see(
-        &self,
-        candidate: u64,
-        base: u64,
-        rollout: &mut Rollout,
-        (harm, mut slow, safety): Evidence,
-        chance: &mut Chance,
-    ) -> Evidence {
-        let (bad, base_bad) = (
-            chance.of(candidate, self.case.live_fails),
-            chance.of(base, self.case.base_fails),
-        );
-        rollout.candidate += candidate;
-        rollout.failed += bad;
-        let counts = [bad, candidate - bad, base_bad, base - base_bad];
+    /// Requests since the last tick, as gateways and workers count them: how many, and whether the
+    /// candidate failed any, or a copy.
+    fn traffic(&mut self) -> (u64, bool) {
+        let share = self.share();
+        // Shares are exact, so counts are those of the time passed.
+        let due = ((self.seconds - self.since) * self.case.rate).round();
+        let candidate = (due * f64::from(share) / 1000.0).round() as u64 - self.served;
+        let all = due as u64 - self.all;
+        (self.served, self.all) = (self.served + candidate, self.all + all);
+        let failed = self.live(share, candidate, all - candidate);
+        let pairs = (self.seconds * self.case.rate.min(SHADOW_RATE)).round() as u64 - self.pairs;
+        self.pairs += pairs;
+        (all, self.copies(pairs) || failed)
+    }
+
+    fn live(&mut self, share: u16, candidate: u64, base: u64) -> bool {
+        let (case, chance) = (self.case, &mut self.chance);
+        let bad = chance.of(candidate, case.live_fails);
+        let arms = self.counters.trial.shares.entry(share).or_default();
+        arms.candidate.requests += candidate;
+        arms.candidate.bad += bad;
+        arms.base.requests += base;
+        arms.base.bad += chance.of(base, case.base_fails);
         let (mut over, mut base_over) = (candidate, base);
-        let parts = self.over.into_iter().zip([0.5, 0.2, 0.1]);
-        for ((bet, wealth), (part, base_part)) in self.slow.iter().zip(&mut slow).zip(parts) {
-            over = chance.of(over, part);
+        for (at, base_part) in [0.5, 0.2, 0.1].into_iter().enumerate() {
+            over = chance.of(over, self.over[at]);
             base_over = chance.of(base_over, base_part);
-            let counts = [over, candidate - over, base_over, base - base_over];
-            *wealth = bet.after(std::mem::replace(wealth, bet.start()), &counts);
+            arms.candidate.over[at] += over;
+            arms.base.over[at] += base_over;
         }
-        (
-            self.harm.after(harm, &counts),
-            slow,
-            self.safety.after(safety, &counts),
-        )
+        self.candidate += candidate;
+        self.failed += bad;
+        bad > 0
     }
-}
 
-fn is_harm((harm, slow, _): &Evidence) -> bool {
-    let late = ln_needed(ALPHA * part::LIVE_LATENCY);
-    harm.ln_e() >= ln_needed(ALPHA * part::LIVE_ERRORS)
-        || slow.iter().any(|slow| slow.ln_e() >= late)
+    fn copies(&mut self, pairs: u64) -> bool {
+        let (case, chance) = (self.case, &mut self.chance);
+        let base_bad = chance.of(pairs, case.base_fails);
+        let both_bad = chance.of(base_bad, case.shadow_fails);
+        let candidate_bad_only = chance.of(pairs - base_bad, case.shadow_fails);
+        let shadow = &mut self.counters.shadow;
+        shadow.candidate_bad_only += candidate_bad_only;
+        shadow.base_bad_only += base_bad - both_bad;
+        shadow.other += pairs - candidate_bad_only - (base_bad - both_bad);
+        candidate_bad_only > 0
+    }
+
+    /// As many decisions as come.
+    fn look(&mut self) {
+        for _ in 0..AT_ONCE {
+            let scene = Scene {
+                now_ms: (self.seconds * 1000.0) as u64,
+                policy: &self.policy,
+                order: "",
+                weights: &self.weights,
+                unread: None,
+                build: &self.build,
+                is_up: true,
+                has_base: true,
+                counters: &self.counters,
+                unit: Unit::Request,
+                copies: &Copies::Compared,
+                in_force: true,
+                slow: Some(self.slow),
+            };
+            let none = Memory::default();
+            let known = self.memory.as_ref().unwrap_or(&none);
+            let evidence = Evidence::weigh(&self.policy, known, Unit::Request, &self.counters);
+            let Some(decision) = decide(&scene, self.memory.as_ref(), &evidence) else {
+                return;
+            };
+            let trial = decision.memory.trial;
+            if trial != self.counters.number {
+                self.counters.number = trial;
+                self.counters.trial = Trial::default();
+            }
+            if decision.memory.state == State::RolledBack {
+                self.go_on();
+            }
+            if let Some(weights) = decision.weights {
+                self.weights = weights;
+                (self.since, self.all, self.served) = (self.seconds, 0, 0);
+            }
+            self.memory = Some(decision.memory);
+        }
+        panic!("decisions without end: {:?}", self.memory);
+    }
+
+    /// What the candidate serves until its weight is gone.
+    fn go_on(&mut self) {
+        let share = f64::from(self.share()) / 1000.0;
+        let more = (REACTION_SECONDS * self.case.rate * share).round() as u64;
+        self.candidate += more;
+        self.failed += self.chance.of(more, self.case.live_fails);
+    }
+
+    fn end(&self) -> Option<End> {
+        let memory = self.memory.as_ref()?;
+        match memory.state {
+            State::RolledBack if self.candidate == 0 => Some(End::StoppedInShadow),
+            State::RolledBack => Some(End::RolledBack),
+            State::Paused => Some(End::Paused),
+            // It has everything; what follows is the bake.
+            _ if memory.share == 1000 => Some(End::Promoted),
+            _ => None,
+        }
+    }
 }
 
 /// The normal distribution function (Abramowitz and Stegun 7.1.26, exact to 1e-7).
