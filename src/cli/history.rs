@@ -206,7 +206,21 @@ fn backwards(keys: &Keys, past: &[Past], tokens: &[Object]) -> Result<Vec<Wish>,
             }),
         }
     }
-    Ok(wishes)
+    match wishes.iter().find(|wish| gives_back(wish)) {
+        Some(wish) => Err(format!(
+            "{}: an undo takes a token away that was made, and never gives back what one may do: \
+             nothing is written",
+            keys.shown(&wish.object)
+        )),
+        None => Ok(wishes),
+    }
+}
+
+/// Whether a wish is about a token and leaves it there: what a change took from it may have been
+/// revoked. A token without services is none.
+fn gives_back(wish: &Wish) -> bool {
+    let goes = |change: &Change| change.field == "services" && change.new.is_none();
+    matches!(wish.object, Object::Token(_)) && !wish.changes.iter().any(goes)
 }
 
 /// The object that a row is about; of a token, whose key is cut short, among those that stand.
@@ -218,8 +232,8 @@ fn object(keys: &Keys, row: &Row, tokens: &[Object]) -> Result<Object, String> {
     match (fitting.next(), fitting.next()) {
         (Some(only), None) => Ok(only.clone()),
         _ => Err(format!(
-            "{}: the history keeps the first digits of a token's hash only, so it cannot be \
-             written back: nothing is written",
+            "{}: no token stands there, and an undo gives none back: the history keeps the first \
+             digits of its hash only: nothing is written",
             row.key
         )),
     }
@@ -408,6 +422,28 @@ mod tests {
         let mut many = row("", "", None, None);
         many.key = "*".to_owned();
         assert!(back(&[past(vec![many])]).is_err());
+    }
+
+    #[test]
+    fn what_a_token_may_do_is_never_given_back() {
+        let keys = Keys::new("smartlink:");
+        let token = Object::Token("12345678".repeat(8).into());
+        let back = |rows: Vec<Row>| backwards(&keys, &[past(rows)], std::slice::from_ref(&token));
+        let row = |field, old, new| row("token:12345678…", field, old, new);
+        let made = vec![
+            row("name", None, Some("a")),
+            row("services", None, Some("*")),
+        ];
+        assert_eq!(back(made).expect("it goes").len(), 1);
+        for changed in [
+            row("enabled", None, Some("off")),
+            row("expires", Some("2027-01-31"), Some("2026-01-31")),
+            row("services", Some("*"), Some("ocr")),
+            row("services", Some("*"), None),
+        ] {
+            let why = back(vec![changed]).expect_err("it stays");
+            assert!(why.contains("never gives back"), "{why}");
+        }
     }
 
     #[test]

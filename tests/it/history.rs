@@ -293,6 +293,34 @@ fn several_changes_of_a_service_are_taken_back_together() {
 }
 
 #[test]
+fn an_undo_takes_tokens_away_and_gives_none_back() {
+    let redis = Redis::start();
+    let hash = "0123456789abcdef".repeat(4);
+    let key = format!("smartlink:token:{hash}");
+    let import = |fields: &str| {
+        let text = format!("[token.{hash}]\n{fields}\n");
+        std::fs::write(redis.folder().join("tokens.toml"), text).expect("it is written");
+        good(&redis, &["import", "tokens.toml"]);
+    };
+    import("services = \"*\"\nname = \"me\"");
+    good(&redis, &["undo"]);
+    assert!(redis.hash(&key).is_empty());
+    import("services = \"*\"");
+    // Switched off, narrowed, gone: each may have been meant for good.
+    for fields in ["services = \"*\"\nenabled = \"off\"", "services = \"ocr\""] {
+        import(fields);
+        let before = redis.hash(&key);
+        let told = bad(&redis, &["undo"]);
+        assert!(told.contains("never gives back what one may do"), "{told}");
+        assert_eq!(redis.hash(&key), before);
+    }
+    redis.run(&format!("DEL {key}"));
+    let told = bad(&redis, &["undo"]);
+    assert!(told.contains("no token stands there"), "{told}");
+    assert!(redis.hash(&key).is_empty());
+}
+
+#[test]
 fn no_more_than_10_000_entries_are_kept() {
     let redis = Redis::start();
     for n in 0..10_050 {
