@@ -165,7 +165,7 @@ metrics! {
     WORKER_LAG: Gauge "smartlink_shadow_records_waiting" LANE,
         "Records in the stream that no worker has had yet, where Redis can tell.";
     WORKER_STATE: Gauge "smartlink_shadow_worker_state" &["service", "candidate", "state"],
-        "1 while it is so: the candidate is away (paused), records were trimmed unread (missing), the scorer says too little (unscored).";
+        "1 while it is so: the candidate is away (paused), users come first (yielding), records were trimmed unread (missing), the scorer says too little (unscored).";
 }
 
 impl Metric {

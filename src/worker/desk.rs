@@ -1,10 +1,13 @@
 //! What stands in the configuration, read each second: the last good state of each hash stays in
 //! force.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
+use super::usual::Usual;
 use crate::judge::compare::Rules;
 use crate::model::decode::Fields;
 use crate::model::endpoint::{Duty, EndpointSpec, Endpoints};
@@ -26,6 +29,8 @@ pub(super) struct Job {
     /// Requests in flight by version, as the gateways say.
     in_flight: BTreeMap<String, u64>,
     concurrency: Option<u32>,
+    /// The versions whose users wait longer than usual.
+    strained: BTreeSet<String>,
 }
 
 impl Job {
@@ -47,8 +52,8 @@ impl Job {
     /// Whether users need what the candidate can do: their requests come first.
     pub(super) fn is_busy(&self, version: &VersionName) -> bool {
         let in_flight = self.in_flight.get(version.as_str()).copied().unwrap_or(0);
-        self.concurrency
-            .is_some_and(|most| in_flight > 0 && in_flight + 1 >= u64::from(most))
+        let is_full = |most: u32| in_flight > 0 && in_flight + 1 >= u64::from(most);
+        self.concurrency.is_some_and(is_full) || self.strained.contains(version.as_str())
     }
 }
 
@@ -60,7 +65,30 @@ struct Standing {
     service: Settings,
     endpoints: Endpoints,
     policy: Option<Arc<Shadow>>,
+    /// How long users wait for each version.
+    usual: BTreeMap<String, Usual>,
     job: Option<Rc<Job>>,
+}
+
+impl Standing {
+    /// Looks at how long users wait now; the versions where that is longer than usual.
+    fn look(&mut self, live: &Fields) -> BTreeSet<String> {
+        let number = |version: &str, name: &str| -> Option<f64> {
+            live.get(&format!("{version}.{name}"))?.parse().ok()
+        };
+        let versions = live.keys().filter_map(|field| field.strip_suffix(".rps"));
+        let now = Instant::now();
+        self.usual = versions
+            .map(|version| {
+                let mut usual = self.usual.remove(version).unwrap_or_default();
+                let rps = number(version, "rps").unwrap_or(0.0);
+                usual.look(now, rps, number(version, "p99_ms"));
+                (version.to_owned(), usual)
+            })
+            .collect();
+        let strained = self.usual.iter().filter(|(_, usual)| usual.is_strained());
+        strained.map(|(version, _)| version.clone()).collect()
+    }
 }
 
 /// Reads the configuration of some services.
@@ -106,7 +134,9 @@ impl Desk {
             let mut names: Vec<String> = wanted.iter().map(|it| keys.object(it)).collect();
             names.push(keys.live(service));
             let read = self.view.hashes(&names).await?;
-            if read == standing.read && standing.job.is_some() {
+            let strained = standing.look(read.last().unwrap_or(&Fields::new()));
+            let known = standing.job.as_ref();
+            if read == standing.read && known.is_some_and(|job| job.strained == strained) {
                 continue;
             }
             for (at, (object, fields)) in wanted.iter().zip(&read).enumerate() {
@@ -140,11 +170,41 @@ impl Desk {
                     endpoints: standing.endpoints.clone(),
                     in_flight: in_flight.collect(),
                     concurrency: concurrency.copied().and_then(Limit::at),
+                    strained,
                     policy,
                 })
             });
             standing.read = read;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_that_wait_longer_than_usual_come_first() {
+        let live = |p99: &str| -> Fields {
+            [
+                ("base.rps", "500"),
+                ("base.p99_ms", "9.5"),
+                ("v1.2.rps", "50.5"),
+                ("v1.2.p99_ms", p99),
+                ("new.rps", "50"),
+            ]
+            .map(|(field, value)| (field.to_owned(), value.to_owned()))
+            .into()
+        };
+        let mut standing = Standing::default();
+        for _ in 0..30 {
+            assert!(standing.look(&live("40.1")).is_empty());
+        }
+        let strained = standing.look(&live("80.3"));
+        assert_eq!(strained, BTreeSet::from(["v1.2".to_owned()]));
+        assert!(standing.look(&live("80.1")).is_empty());
+        assert!(standing.look(&Fields::new()).is_empty());
+        assert!(standing.usual.is_empty(), "who is gone is forgotten");
     }
 }

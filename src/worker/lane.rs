@@ -209,8 +209,10 @@ impl Lane {
             loop {
                 self.gate.pass().await;
                 while self.job().is_busy(&self.candidate) {
+                    self.status_mut().yielding = true;
                     sleep(BUSY).await;
                 }
+                self.status_mut().yielding = false;
                 self.pace.turn().await;
                 if self.gate.is_open() {
                     return;

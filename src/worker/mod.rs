@@ -19,6 +19,7 @@ mod pace;
 mod result;
 mod scorer;
 mod status;
+mod usual;
 
 use std::rc::Rc;
 use std::time::Duration;

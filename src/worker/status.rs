@@ -52,6 +52,8 @@ pub struct Status {
     pub lost: u64,
     /// Whether the scorer says too little.
     pub unscored: bool,
+    /// Whether it waits because users come first.
+    pub yielding: bool,
     /// What was counted since it began.
     pub meter: Meter,
     /// What it is doing.
@@ -73,6 +75,7 @@ impl Status {
             waiting: None,
             lost: 0,
             unscored: false,
+            yielding: false,
             meter: Meter::default(),
             doing: Doing::Comparing,
         }

@@ -65,6 +65,7 @@ const LANES: [(&Metric, Tell); 9] = [
     (&metric::WORKER_STATE, |metric, labels, lane| {
         for (state, is_so) in [
             ("paused", lane.doing == Doing::Waiting),
+            ("yielding", lane.yielding),
             ("missing", lane.lost > 0),
             ("unscored", lane.unscored),
         ] {

@@ -96,6 +96,8 @@ fn one(status: &Status) -> String {
     }
     if status.doing == Doing::Waiting {
         text.push_str(", waiting for the candidate");
+    } else if status.yielding {
+        text.push_str(", users come first");
     }
     text
 }
